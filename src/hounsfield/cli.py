@@ -1,0 +1,248 @@
+"""The command line: one command per verb, each calling one workflow; nothing heavy is imported before a verb runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from hounsfield.core.errors import HounsfieldError, InputError
+
+STARTED = time.monotonic()  # budgets count from here
+
+app = typer.Typer(
+    name="hounsfield",
+    help="From a folder of medical images to a trained, measured, explained model.\n\n"
+    "Start with: hounsfield inspect DATA, then hounsfield train DATA --out RUN.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Data = Annotated[
+    Path, typer.Argument(help="A folder of images (any of the known layouts), an .npz, or a manifest.", show_default=False)
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that hounsfield train wrote.", show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output; messages go to standard error.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier command wrote there.")]
+Reader = Annotated[str | None, typer.Option(help="Name the layout instead of recognising it.", show_default=False)]
+PatientRegex = Annotated[
+    str | None, typer.Option(help="Where a file's name says the patient; the first group counts.", show_default=False)
+]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
+) -> None:
+    if debug:
+        os.environ["HOUNSFIELD_DEBUG"] = "1"
+    if version:
+        from hounsfield import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="The new run's folder.")] = Path("runs/demo"),
+    data: Annotated[
+        Path | None, typer.Option(help="Your own folder instead of the embedded phantoms.", show_default=False)
+    ] = None,
+    budget: Annotated[str, typer.Option(help="Wall-clock time for everything, such as 90s or 10m.")] = "2m",
+    seed: Annotated[int, typer.Option(help="Of phantoms, split, weights and augmentation.")] = 0,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+) -> None:
+    """Train, evaluate, explain and report on phantoms: see it work before you have data."""
+    from hounsfield.workflow.demo import demo as work
+
+    run = work(
+        out, data=data, budget=budget, seed=seed, overwrite=overwrite, device=device, console=_console(), started=STARTED
+    )
+    typer.echo(f"open {run.root / 'report.html'}")
+
+
+@app.command()
+def inspect(data: Data, reader: Reader = None, patient_regex: PatientRegex = None, as_json: Json = False) -> None:
+    """Say what a folder holds: layout, cases, classes, geometry, intensities, copies, faults. Changes nothing."""
+    from hounsfield.workflow.inspect import inspect as work
+    from hounsfield.workflow.inspect import show
+
+    found = work(data, reader=reader, patient_regex=patient_regex, console=_console())
+    _print(found.to_json()) if as_json else _show(show(found))
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The new run's folder.", show_default=False)],
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Wall-clock time for everything (90s, 10m, 2h), or 200steps, 20epochs.  [default: 10m]", show_default=False
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of split, weights and augmentation.")] = 0,
+    task: Annotated[
+        str | None, typer.Option(help="classification or segmentation; the data decide.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A network's name, such as resnet; the task decides.", show_default=False)
+    ] = None,
+    test: Annotated[float, typer.Option(help="Part of the patients to set apart for the report.")] = 0.0,
+    leave_out: Annotated[str | None, typer.Option(help="Test on a column's value, such as site=A.", show_default=False)] = None,
+    plan: Annotated[Path | None, typer.Option(help="A plan.json to obey instead of the rules.", show_default=False)] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="key=JSON of the plan, such as model_options.width=16; repeatable.", show_default=False),
+    ] = None,
+    reader: Reader = None,
+    patient_regex: PatientRegex = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop on copies and near copies between the parts.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
+    overwrite: Overwrite = False,
+    device: Device = "auto",
+) -> None:
+    """Train on a folder of images. Needs no configuration: layout, task, plan and size follow from data and time."""
+    from hounsfield.workflow.train import Options
+    from hounsfield.workflow.train import train as work
+
+    options = Options(
+        task=task,
+        model=model,
+        reader=reader,
+        budget=budget,
+        plan=plan,
+        changes=_changes(changes or []),
+        seed=seed,
+        test=test,
+        leave_out=leave_out,
+        patient_regex=patient_regex,
+        strict=strict,
+        device=device,
+    )
+    run = work(data, out, options, overwrite=overwrite, resume=resume, console=_console(), started=STARTED)
+    typer.echo(str(run.root))
+
+
+@app.command()
+def evaluate(
+    run: RunFolder,
+    data: Annotated[
+        Path | None, typer.Argument(help="Another dataset; without it the run's own held-out part.", show_default=False)
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="train, val or test.  [default: test where there is one, else val]", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Measure a run: every figure with its 95% interval by patient."""
+    from hounsfield.workflow.evaluate import evaluate as work
+
+    found = work(run, data, split=split, device=device, console=_console())
+    if as_json:
+        _print(found.to_json())
+        return
+    typer.echo(f"{found.part}, used for {found.used_for}")
+    for name, interval in found.metrics.items():
+        note = f"   {interval.note}" if interval.note else ""
+        typer.echo(f"  {name:24} {interval.text():24} n={interval.n}{note}")
+
+
+@app.command()
+def predict(
+    run: RunFolder,
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, folders or datasets.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the predictions.", show_default=False)],
+    split: Annotated[
+        str | None, typer.Option(help="Only this part of a dataset: train, val or test.", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Predict: masks on each input's own grid (.nii.gz, or .png for pictures), or a table of class probabilities."""
+    from hounsfield.workflow.predict import predict as work
+
+    written = work(run, inputs, out, split=split, overwrite=overwrite, device=device, console=_console())
+    if as_json:
+        _print({"schema": 1, "written": [str(path) for path in written]})
+    else:
+        for path in written:
+            typer.echo(str(path))
+
+
+@app.command()
+def report(run: RunFolder, device: Device = "auto") -> None:
+    """Write RUN/report.html anew: one file, no network, to send to a colleague."""
+    from hounsfield.workflow.report import report as work
+
+    typer.echo(str(work(run, device=device, console=_console())))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what this machine offers: versions, devices, memory, disk, and which extras are missing."""
+    from hounsfield.workflow.doctor import doctor as work
+    from hounsfield.workflow.doctor import show
+
+    found = work()
+    _print(found.to_json()) if as_json else _show(show(found))
+
+
+def _changes(given: list[str]) -> dict[str, Any]:
+    """ "key=JSON" -> {key: value}; a value that is no JSON is a string."""
+    out: dict[str, Any] = {}
+    for item in given:
+        key, found, text = item.partition("=")
+        if not found:
+            raise InputError(
+                "BAD_OPTION", "--set", found=repr(item), expected="key=value", fix="write it as model_options.width=16"
+            )
+        try:
+            out[key] = json.loads(text)
+        except ValueError:
+            out[key] = text
+    return out
+
+
+def _console() -> Any:
+    from hounsfield.workflow.console import terminal
+
+    return terminal()
+
+
+def _print(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+
+
+def _show(what: Any) -> None:
+    from rich.console import Console
+
+    Console().print(what)
+
+
+def main() -> NoReturn:
+    """The entry point: one line per error, the exit codes of hounsfield.core.errors, no traceback without --debug."""
+    try:
+        app()
+    except HounsfieldError as error:
+        if os.environ.get("HOUNSFIELD_DEBUG"):
+            raise
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("INTERRUPTED\n")
+        raise SystemExit(130) from None
+    raise SystemExit(0)

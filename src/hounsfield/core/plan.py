@@ -1,0 +1,200 @@
+"""The plan: every decision that a run obeys, typed, strict and with its reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+
+from hounsfield.core.errors import InputError
+from hounsfield.core.registry import nearest
+
+
+class Options(BaseModel):
+    """Base of every option set: frozen, unknown keys refused, values of the declared type only."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @classmethod
+    def parse(cls, values: Mapping[str, Any], where: str | Path) -> Self:
+        """Validated options. Raises InputError BAD_PLAN naming the key, the nearest key and the expected type."""
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(str(part) for part in first["loc"])
+            if first["type"] == "extra_forbidden":
+                owner: Any = cls
+                for part in first["loc"][:-1]:
+                    owner = owner.model_fields[part].annotation if hasattr(owner, "model_fields") else None
+                fields = getattr(owner, "model_fields", cls.model_fields)
+                found, expected, fix = f"unknown key {key!r}", "a key of the plan", nearest(str(first["loc"][-1]), fields)
+            else:
+                found = f"{key!r} = {first['input']!r}"[:200]
+                expected, fix = first["msg"], f"set {key!r} to such a value"
+            raise InputError("BAD_PLAN", where, found=found, expected=expected, fix=fix) from error
+
+
+class Class(Options):
+    """value: as stored in the source's masks or labels. colour: sRGB. code: (scheme, value, meaning) of a coded concept."""
+
+    value: int
+    name: str
+    colour: tuple[int, int, int] = (230, 60, 60)
+    code: tuple[str, str, str] | None = None
+
+
+class Normalise(Options):
+    """How one channel's values become model input: clip to [low, high], then (x - mean) / std.
+
+    scope "case": clipping percentiles, mean and std are those of each image (MR, US); "dataset": the plan's (CT, where
+    values mean the same everywhere; 8-bit pictures).
+    """
+
+    scope: Literal["case", "dataset"]
+    low: float = 0.0
+    high: float = 255.0
+    mean: float = 0.0
+    std: float = Field(default=1.0, gt=0)
+    low_percentile: float = 0.5
+    high_percentile: float = 99.5
+
+
+class Grid(Options):
+    """The model grid. spacing: per axis (d, h, w), mm, or px where the data know no spacing; None: as each image comes.
+    size: whole-image models resize to it; None: windows of `Plan.patch` on the spacing.
+    crop_foreground: leave out the margin where every channel is at its minimum."""
+
+    spacing: tuple[float, ...] | None = None
+    size: tuple[int, ...] | None = None
+    crop_foreground: bool = False
+
+
+class Augment(Options):
+    """Ranges of random changes, drawn per sample with the given probability. 0 switches a change off.
+
+    rotation: largest angle in degrees about each axis (3D: about d, h, w; 2D: one angle). scale: fraction. shift: fraction
+    of the patch.
+    elastic: displacement in voxels. mirror: axes of the model grid whose mirror image is anatomically possible.
+    noise: standard deviation in normalised units. blur: sigma in voxels. gamma, contrast, brightness: fraction.
+    low_resolution: strongest zoom-out factor.
+    """
+
+    probability: float = Field(default=0.5, ge=0, le=1)
+    rotation: tuple[float, ...] = (15.0,)
+    scale: float = 0.2
+    shift: float = 0.05
+    elastic: float = 0.0
+    mirror: tuple[int, ...] = ()
+    noise: float = 0.1
+    blur: float = 0.7
+    gamma: float = 0.3
+    contrast: float = 0.2
+    brightness: float = 0.1
+    low_resolution: float = 0.0
+
+
+class Training(Options):
+    """The loop. steps: optimiser steps; batch: samples a step and accumulation part. lr: peak of one cycle. ema: decay of the
+    averaged weights that the run keeps. clip: largest gradient norm, 0 for none. amp: run the forward pass in bfloat16.
+    foreground: part of the windows that are centred on a foreground voxel."""
+
+    steps: int = Field(default=1000, ge=1)
+    batch: int = Field(default=8, ge=1)
+    accumulate: int = Field(default=1, ge=1)
+    lr: float = Field(default=3e-3, gt=0)
+    warmup: float = Field(default=0.1, ge=0, le=1)
+    weight_decay: float = 1e-2
+    clip: float = 1.0
+    ema: float = Field(default=0.99, ge=0, lt=1)
+    amp: bool = False
+    foreground: float = Field(default=0.33, ge=0, le=1)
+
+
+class Inference(Options):
+    """overlap: of neighbouring windows, fraction of the patch. mirror: average over the mirrored axes of the augmentation."""
+
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    mirror: bool = False
+
+
+class Plan(Options):
+    """Everything a run decides. `reasons` maps a dotted key to one line that names the measured number behind its value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    task: str
+    model: str
+    ndim: Literal[2, 3]
+    classes: tuple[Class, ...]
+    channels: tuple[str, ...]
+    grid: Grid
+    normalise: tuple[Normalise, ...]
+    patch: tuple[int, ...]
+    augment: Augment = Augment()
+    training: Training = Training()
+    inference: Inference = Inference()
+    task_options: SerializeAsAny[Options]
+    model_options: SerializeAsAny[Options]
+    seed: int = 0
+    reasons: dict[str, str] = {}
+
+    @classmethod
+    def parse_as(
+        cls, values: Mapping[str, Any], where: str | Path, task_options: type[Options], model_options: type[Options]
+    ) -> Plan:
+        """A plan whose nested options are of the members' own types. Raises InputError BAD_PLAN."""
+        nested = {
+            "task_options": task_options.parse(values.get("task_options", {}), f"{where} task_options"),
+            "model_options": model_options.parse(values.get("model_options", {}), f"{where} model_options"),
+        }
+        return cls.parse({**values, **nested}, where)
+
+    def to_json(self) -> str:
+        return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2) + "\n"
+
+    def override(self, changes: Mapping[str, Any], why: str) -> Plan:
+        """A plan with dotted keys replaced (`{"model_options.width": 16}`), `why` recorded as their reason.
+
+        Raises InputError BAD_PLAN for an unknown key (naming the nearest) or a value of another type.
+        """
+        values = self.model_dump(mode="json", by_alias=True)
+        for key, value in changes.items():
+            *parents, last = key.split(".")
+            node: Any = values
+            for part in parents:
+                node = node.get(part) if isinstance(node, dict) else None
+            if not isinstance(node, dict) or last not in node:
+                raise InputError(
+                    "BAD_PLAN",
+                    f"--set {key}",
+                    found=f"unknown key {key!r}",
+                    expected="a key of the plan",
+                    fix=nearest(key, _dotted(values)),
+                )
+            node[last] = value
+            values["reasons"][key] = why
+        return type(self).parse_as(values, "--set", type(self.task_options), type(self.model_options))
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a member's own rules decided. changes: option names to values; reasons: one line for each, naming the measured
+    number behind it."""
+
+    changes: Mapping[str, Any]
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+def _dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys = []
+    for key, value in values.items():
+        keys.append(prefix + key)
+        if isinstance(value, dict) and key != "reasons":
+            keys += _dotted(value, f"{prefix}{key}.")
+    return keys

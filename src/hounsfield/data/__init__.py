@@ -1,0 +1,1 @@
+"""From folders to batches: readers, splits, audits, the model grid, cache, augmentation, phantoms."""

@@ -1,0 +1,238 @@
+"""What is measured on a case when it is read in full, once: the audit judges by it and the planner decides by it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
+
+from hounsfield.core.boxes import Boxes
+from hounsfield.core.errors import ResourceError
+from hounsfield.core.geometry import Space
+from hounsfield.core.image import Image
+from hounsfield.core.sample import LazyImage, Sample
+from hounsfield.data.masks import count_values, same_grid
+from hounsfield.io.limits import atomic
+
+VERSION = 1  # of what is measured; facts of another version are measured anew
+LEVELS: Final = (0.0, 0.005, 0.05, 0.25, 0.5, 0.75, 0.95, 0.995, 1.0)  # of Intensity.quantiles
+THUMBNAIL: Final = {2: (16, 16), 3: (8, 8, 8)}
+QUANTILE_VOXELS = 1_000_000  # inner quantiles of more real values are taken on an even selection of about so many
+SLAB = 2**22  # voxels converted at once
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """Of one channel, in the source's units. quantiles: the smallest value that LEVELS of the voxels do not exceed, so that
+    each is a value of the image. voxels: how many were measured."""
+
+    voxels: int
+    mean: float
+    std: float
+    quantiles: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """Of one sample, on the grid of its first image.
+
+    key: of its files (equal keys, equal facts). shape, spacing: per array axis (mm, px where space is "none").
+    orientation: as Geometry.orientation. modality, dtype: of the first file. channels: of all files together.
+    grey: every channel holds the same values. content: per axis, first and last + 1 index of what is not every channel's
+    minimum. whole: per channel over the image; foreground: per channel under labels that are not 0, () without.
+    voxels: of the mask, by value; boxes by class index for boxes; empty without. unknown: voxels outside the valid mask.
+    digest: equal for equal voxels and shape, whatever the file format. thumbnail: block means of the first file, zero mean
+    and unit norm, flat; zeros for a constant image.
+    """
+
+    id: str
+    key: str
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    space: Space
+    orientation: str
+    modality: str | None
+    dtype: str
+    channels: int
+    grey: bool
+    content: tuple[tuple[int, int], ...]
+    whole: tuple[Intensity, ...]
+    foreground: tuple[Intensity, ...]
+    voxels: dict[int, int]
+    unknown: int
+    digest: str
+    thumbnail: tuple[float, ...]
+
+
+def sample_key(sample: Sample) -> str:
+    """What stands for the content of all files of a sample."""
+    parts = [f"{VERSION}", *(image.key for image in sample.images)]
+    if isinstance(sample.target, Boxes):
+        parts += [sample.target.corners.tobytes().hex(), sample.target.labels.tobytes().hex()]
+    elif (mask := mask_of(sample)) is not None:
+        parts.append(mask.key)
+    if sample.valid_mask is not None:
+        parts.append(f"valid {sample.valid_mask.key}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
+
+
+def mask_of(sample: Sample) -> LazyImage | None:
+    """The target where it is an image of labels."""
+    return None if sample.target is None or isinstance(sample.target, (int, tuple, Boxes)) else sample.target
+
+
+def measure(sample: Sample) -> CaseFacts:
+    """Read every file of `sample` and measure it.
+
+    Raises InputError for what cannot be read, and GRID_MISMATCH where a mask lies on another grid than the first image.
+    """
+    key = sample_key(sample)
+    images = [lazy() for lazy in sample.images]
+    first = images[0]
+    labels, valid = None, None
+    if (lazy_mask := mask_of(sample)) is not None:
+        mask = lazy_mask()
+        same_grid(first, mask, sample.images[0].path, lazy_mask.path)
+        labels = mask.array
+    if sample.valid_mask is not None:
+        mask = sample.valid_mask()
+        same_grid(first, mask, sample.images[0].path, sample.valid_mask.path)
+        valid = mask.array[0] != 0
+    inside = None if labels is None else (labels != 0).any(axis=0)
+    # Another channel may lie on another grid, where this mask does not apply.
+    marked = [c[inside] for i in images if inside is not None and i.geometry.shape == inside.shape for c in i.array]
+    return CaseFacts(
+        id=sample.id,
+        key=key,
+        shape=first.geometry.shape,
+        spacing=first.geometry.spacing,
+        space=first.geometry.space,
+        orientation=first.geometry.orientation,
+        modality=first.meta.modality,
+        dtype=first.array.dtype.name,
+        channels=sum(i.channels for i in images),
+        grey=all(_grey(i.array) for i in images),
+        content=_content(first.array),
+        whole=tuple(_intensity(c) for i in images for c in i.array),
+        foreground=tuple(_intensity(c) for c in marked) if inside is not None and inside.any() else (),
+        voxels=_count(sample.target, labels),
+        unknown=0 if valid is None else int((~valid).sum()),
+        digest=digest(images),
+        thumbnail=tuple(thumbnail(first).tolist()),
+    )
+
+
+def digest(images: Sequence[Image]) -> str:
+    """A hash of shapes and values: the same for uint8 and float32 of equal values, and for grey saved as RGB."""
+    out = hashlib.blake2b(digest_size=16)
+    for image in images:
+        array = image.array[:1] if _grey(image.array) else image.array
+        out.update(repr(array.shape).encode())
+        rows = max(1, SLAB // max(1, array[0, 0].size))
+        for channel in array:
+            for start in range(0, len(channel), rows):
+                slab = np.ascontiguousarray(channel[start : start + rows], dtype="<f4")
+                out.update((slab + np.float32(0)).data)  # -0 becomes 0
+    return out.hexdigest()
+
+
+def block_means(array: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[np.float32]:
+    """`array` (*spatial) averaged over `shape` blocks that divide it evenly; an axis shorter than `shape` repeats voxels."""
+    out: npt.NDArray[Any] = array
+    for axis, count in enumerate(shape):
+        size = out.shape[axis]
+        edges = np.arange(count) * size // count
+        widths = np.maximum(np.diff(np.append(edges, size)), 1)
+        sums = np.add.reduceat(out, edges, axis=axis, dtype=np.float64)
+        out = sums / widths.reshape([-1 if k == axis else 1 for k in range(out.ndim)])
+    return out.astype(np.float32)
+
+
+def standardise(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Flat, zero mean, unit norm, so that the inner product of two is their correlation; zeros where nothing varies."""
+    flat = values.astype(np.float64).ravel()
+    flat -= flat.mean()
+    norm = np.linalg.norm(flat)
+    scale = float(np.abs(values).max(initial=0)) * np.sqrt(flat.size)
+    return (flat / norm if norm > 1e-6 * max(scale, 1e-30) else np.zeros_like(flat)).astype(np.float32)
+
+
+def thumbnail(image: Image) -> npt.NDArray[np.float32]:
+    """The first channel, or the mean of colours, in THUMBNAIL blocks, standardised."""
+    array = image.array[0] if image.channels == 1 else image.array.mean(axis=0, dtype=np.float32)
+    return standardise(block_means(array, THUMBNAIL[image.ndim]))
+
+
+class FactStore:
+    """Facts kept in one file of `folder` per dataset root, one JSON line each; a line that cannot be read is measured anew."""
+
+    def __init__(self, folder: Path, root: Path) -> None:
+        self.path = folder / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:16]}.jsonl"
+
+    def load(self) -> dict[str, CaseFacts]:
+        """Facts by key; none where nothing was kept."""
+        facts = {}
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    fact = _FACTS.validate_json(line)
+                except ValidationError:
+                    continue
+                facts[fact.key] = fact
+        return facts
+
+    def save(self, facts: Sequence[CaseFacts]) -> None:
+        """Keep `facts` alone, written beside and renamed. A cache that cannot be written is no fault."""
+        with suppress(OSError, ResourceError), atomic(self.path) as beside, beside.open("wb") as file:
+            file.writelines(_FACTS.dump_json(fact) + b"\n" for fact in facts)
+
+
+_FACTS = TypeAdapter(CaseFacts)
+
+
+def _grey(array: npt.NDArray[Any]) -> bool:
+    return bool((array[1:] == array[:1]).all())
+
+
+def _intensity(values: npt.NDArray[Any]) -> Intensity:
+    flat = values.ravel()
+    low, high = flat.min().item(), flat.max().item()
+    if np.issubdtype(flat.dtype, np.integer) and high - low < 2**16:
+        # Integers of few values are counted: exact, and much faster than ordering them.
+        counts = np.bincount(flat.astype(np.int64) - low if low else flat)
+        scale = low + np.arange(len(counts), dtype=np.float64)
+        mean = float(counts @ scale) / flat.size
+        variance = float(counts @ (scale - mean) ** 2) / flat.size
+        ranks = np.ceil(np.array(LEVELS) * flat.size).clip(min=1)
+        quantiles = scale[np.searchsorted(np.cumsum(counts), ranks)].tolist()
+    else:
+        mean = float(flat.mean(dtype=np.float64))
+        slabs = (flat[start : start + SLAB] - mean for start in range(0, flat.size, SLAB))
+        variance = sum(float(np.vdot(s, s)) for s in slabs) / flat.size
+        few = flat[:: max(1, flat.size // QUANTILE_VOXELS)]
+        inner = np.quantile(few, LEVELS[1:-1], method="inverted_cdf").tolist()
+        quantiles = [float(low), *inner, float(high)]
+    return Intensity(flat.size, mean, variance**0.5, tuple(quantiles))
+
+
+def _content(array: npt.NDArray[Any]) -> tuple[tuple[int, int], ...]:
+    axes = tuple(range(1, array.ndim))
+    varies = (array > array.min(axis=axes, keepdims=True)).any(axis=0)
+    spans = []
+    for axis in range(varies.ndim):
+        where = np.flatnonzero(varies.any(axis=tuple(k for k in range(varies.ndim) if k != axis)))
+        spans.append((int(where[0]), int(where[-1]) + 1) if where.size else (0, varies.shape[axis]))
+    return tuple(spans)
+
+
+def _count(target: object, labels: npt.NDArray[Any] | None) -> dict[int, int]:
+    if labels is not None:
+        return count_values(labels)
+    return count_values(target.labels) if isinstance(target, Boxes) else {}

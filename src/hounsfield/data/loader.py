@@ -1,0 +1,113 @@
+"""Batches as a pure function of (seed, step): which cases, which windows; threads read ahead."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from hounsfield.core.plan import Plan
+from hounsfield.data.augment import augment, generator, margin
+from hounsfield.data.cache import Entry
+from hounsfield.data.prepare import IGNORE
+
+AHEAD = 4  # batches read before they are asked for
+
+
+@dataclass(frozen=True)
+class Batch:
+    """image: float32 (B, C, *patch). target: on the grid uint8 (B, R, *patch) with IGNORE; else as the task encodes it,
+    (B, ...). ids: of the samples, in order."""
+
+    image: Tensor
+    target: Tensor
+    ids: tuple[str, ...]
+
+    def parts(self, count: int) -> list[Batch]:
+        """The batch in `count` equal parts, for gradient accumulation."""
+        size = len(self.ids) // count
+        cuts = [slice(k * size, (k + 1) * size) for k in range(count)]
+        return [Batch(self.image[cut], self.target[cut], self.ids[cut]) for cut in cuts]
+
+
+class Loader:
+    """Batches of `plan.training.batch` from prepared cases. `batch(step)` depends on plan, seed and step alone."""
+
+    def __init__(self, entries: dict[str, Entry], plan: Plan, spacing: Sequence[float]) -> None:
+        self.ids = sorted(entries)
+        self.entries = entries
+        self.plan = plan
+        self.spacing = tuple(spacing)
+        largest = [max(e.shape[k] for e in entries.values()) for k in range(plan.ndim)]
+        wide = margin(plan.patch, plan.augment)
+        whole = plan.grid.size is not None
+        self.read = tuple(p if whole else max(p, min(w, s)) for p, w, s in zip(plan.patch, wide, largest, strict=True))
+
+    def epochs(self, step: int) -> float:
+        """How often each case was seen after `step` steps."""
+        return step * self.plan.training.batch * self.plan.training.accumulate / len(self.ids)
+
+    def raw(self, step: int) -> Batch:
+        """The batch before augmentation: windows of `self.read`."""
+        size = self.plan.training.batch * self.plan.training.accumulate
+        images, targets, ids = [], [], []
+        for slot in range(size):
+            number = step * size + slot
+            epoch, position = divmod(number, len(self.ids))
+            name = self.ids[_order(self.plan.seed, epoch, len(self.ids))[position]]
+            image, target = self._window(self.entries[name], np.random.default_rng((self.plan.seed, 1, number)))
+            images.append(torch.from_numpy(image))
+            targets.append(torch.from_numpy(np.asarray(target)))
+            ids.append(name)
+        return Batch(torch.stack(images), torch.stack(targets), tuple(ids))
+
+    def finish(self, batch: Batch, step: int, device: torch.device) -> Batch:
+        """The raw batch of `step`, moved to `device` and augmented there."""
+        draw = generator(device, self.plan.seed, 2, step)
+        image, dense = batch.image.to(device, non_blocking=True), batch.target.ndim == batch.image.ndim
+        target = batch.target.to(device, non_blocking=True)
+        image, moved = augment(image, target if dense else None, self.plan.patch, self.spacing, self.plan.augment, draw)
+        return Batch(image, target if moved is None else moved, batch.ids)
+
+    def ahead(self, start: int) -> Generator[Batch, None, None]:
+        """Raw batches from step `start` on, without end, read ahead in one thread. Close the iterator to stop it."""
+        with ThreadPoolExecutor(1, thread_name_prefix="loader") as pool:
+            pending = [pool.submit(self.raw, start + k) for k in range(AHEAD)]
+            step = start + AHEAD
+            try:
+                while True:
+                    yield pending.pop(0).result()
+                    pending.append(pool.submit(self.raw, step))
+                    step += 1
+            finally:
+                for future in pending:
+                    future.cancel()
+
+    def _window(self, entry: Entry, draw: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.generic]]:
+        """One window of size `read` around a patch that lies inside the case where the case is large enough."""
+        centre = [int(draw.integers(0, s)) for s in entry.shape]
+        if entry.points and draw.random() < self.plan.training.foreground:
+            of_class = entry.points[int(draw.choice(sorted(entry.points)))]
+            centre = [int(c) for c in of_class[draw.integers(len(of_class))]]
+        start = []
+        for c, patch, size, read in zip(centre, self.plan.patch, entry.shape, self.read, strict=True):
+            first = int(np.clip(c - patch // 2, 0, size - patch)) if size > patch else (size - patch) // 2
+            start.append(first - (read - patch) // 2)
+        window = tuple(slice(max(0, a), min(s, a + r)) for a, r, s in zip(start, self.read, entry.shape, strict=True))
+        pad = [(0, 0), *((w.start - a, a + r - w.stop) for a, r, w in zip(start, self.read, window, strict=True))]
+        image, target = entry.image(window), entry.target(window)
+        if any(before or after for before, after in pad):
+            image = np.pad(image, pad, mode="edge")
+            target = np.pad(target, pad, constant_values=IGNORE) if entry.dense else target
+        return image, target
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, epoch: int, count: int) -> tuple[int, ...]:
+    return tuple(int(i) for i in np.random.default_rng((seed, 0, epoch)).permutation(count))

@@ -1,0 +1,251 @@
+"""A manifest: a CSV, TSV or JSONL table with a row for each case, which says everything that folders cannot."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hounsfield.core.errors import InputError
+from hounsfield.core.plan import Class
+from hounsfield.core.sample import Sample, Split, Target
+from hounsfield.data.dataset import Dataset, ImageFile, name_classes
+from hounsfield.data.layout import channel_names, split_of, stem
+from hounsfield.data.masks import MaskFile, find_classes
+from hounsfield.data.readers import Match
+
+ENDINGS = (".csv", ".tsv", ".jsonl", ".yaml", ".yml")  # the last two are read nowhere, and refused by name
+KNOWN = {"id", "target", "mask", "valid_mask", "patient", "split"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """number: line of the file, from 1. values: non-empty cells by lower-case column."""
+
+    number: int
+    values: dict[str, str]
+
+
+def match(path: Path) -> Match:
+    """A .csv, .tsv or .jsonl file, or a folder with manifest.csv (.tsv, .jsonl)."""
+    file = _file(path)
+    if file is None:
+        return Match(missed="manifest.csv, .tsv or .jsonl")
+    return Match(f"the manifest {file.name}", priority=30)
+
+
+def read(path: Path) -> Dataset:
+    """Columns: `image`, or `image_NAME` for each channel (paths relative to the manifest); `target` (a class name; "a|b" for
+    several, "" for none of them; whole numbers are class values) or `mask`; if known `id`, `valid_mask`, `patient`, `split`
+    (train, val, test). Other columns are attributes.
+
+    Raises InputError BAD_MANIFEST naming row and column, CHANNELS for an empty image cell, UNSAFE_FILE for YAML.
+    """
+    file = _file(path)
+    assert file is not None
+    if file.suffix.lower() in (".yaml", ".yml"):
+        raise InputError(
+            "UNSAFE_FILE",
+            file,
+            found="YAML, whose tags can run code",
+            expected="a manifest in CSV, TSV or JSONL",
+            fix="save the table as CSV",
+        )
+    columns, rows = _rows(file)
+    images = [c for c in columns if c == "image" or (c.startswith("image_") and len(c) > len("image_"))]
+    if not images or ("image" in images and len(images) > 1):
+        raise _bad(file, 1, "image", f"the columns {', '.join(columns)}", "image, or image_NAME for each channel")
+    if "target" in columns and "mask" in columns:
+        raise _bad(file, 1, "mask", "both target and mask", "one of them")
+    if not rows:
+        raise InputError("TOO_FEW", file, found="no row", expected="a row for each case", fix="add the cases")
+
+    lazy = {row.number: tuple(ImageFile(_path(file, row, c)) for c in images) for row in rows}
+    classes: tuple[Class, ...] = ()
+    targets: dict[int, Target] = {}
+    multilabel, voxels, kind = False, {}, None
+    names = {row.number: row.values.get("id") or _name(file, row.values[images[0]]) for row in rows}
+    first_row: dict[str, int] = {}
+    for number, name in names.items():
+        if first_row.setdefault(name, number) != number:
+            column = "id" if "id" in columns else images[0]
+            raise _bad(file, number, column, f"{name!r}, which row {first_row[name]} has too", "another name in every row")
+    if "target" in columns:
+        kind = "classification"
+        classes, multilabel, targets = _targets(file, rows)
+    elif "mask" in columns:
+        kind = "segmentation"
+        masks = {row.number: MaskFile((_path(file, row, "mask"),)) for row in rows}
+        classes, counted = find_classes({names[n]: mask for n, mask in masks.items()}, path)
+        targets, voxels = {**masks}, counted
+    splits = _splits(file, rows) if "split" in columns else {}
+    samples = []
+    for row in rows:
+        valid = MaskFile((_path(file, row, "valid_mask"),)) if "valid_mask" in row.values else None
+        samples.append(
+            Sample(
+                names[row.number],
+                lazy[row.number],
+                targets.get(row.number),
+                valid,
+                patient=row.values.get("patient"),
+                split=splits.get(row.number),
+                attributes={c: v for c, v in row.values.items() if c not in KNOWN and c not in images},
+            )
+        )
+    first = rows[0].number
+    return Dataset(
+        tuple(samples),
+        classes,
+        tuple(c.removeprefix("image_") for c in images)
+        if len(images) > 1 or images[0] != "image"
+        else channel_names(lazy[first][0]),
+        kind,
+        "manifest",
+        f"{len(samples)} cases in {file.name}",
+        path,
+        multilabel=multilabel,
+        voxels=voxels,
+    )
+
+
+def _file(path: Path) -> Path | None:
+    if path.is_dir():
+        return next((f for e in ENDINGS if (f := path / f"manifest{e}").is_file()), None)
+    return path if path.suffix.lower() in ENDINGS else None
+
+
+def _bad(file: Path, row: int, column: str, found: str, expected: str) -> InputError:
+    return InputError(
+        "BAD_MANIFEST", file, found=f"{found} in row {row}, column {column!r}", expected=expected, fix="mend that row"
+    )
+
+
+def _rows(file: Path) -> tuple[list[str], list[Row]]:
+    """The columns in order, lower case, and the rows that are not blank."""
+    columns: list[str] = []
+    rows: list[Row] = []
+    names: dict[str, None] = {}
+    try:
+        for number, cells in _objects(file) if file.suffix.lower() == ".jsonl" else _table(file):
+            names.update(dict.fromkeys(cells))
+            values = {key: value.strip() for key, value in cells.items() if value.strip()}
+            if values:
+                rows.append(Row(number, values))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "BAD_MANIFEST",
+            file,
+            found=f"bytes that are not UTF-8 ({error.reason})",
+            expected="UTF-8 text",
+            fix="save it as UTF-8",
+        ) from error
+    columns += names
+    return columns, rows
+
+
+def _table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.reader(stream, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
+        try:
+            header = [name.strip().lower() for name in next(reader, [])]
+            twice = next((name for name in header if header.count(name) > 1), None)
+            if twice is not None:
+                raise _bad(file, 1, twice, "the column twice", "every column once")
+            for cells in reader:
+                if cells and len(cells) != len(header):
+                    column = header[min(len(cells), len(header) - 1)]
+                    raise _bad(file, reader.line_num, column, f"{len(cells)} cells", f"{len(header)}, as in the first row")
+                if cells:
+                    yield reader.line_num, dict(zip(header, cells, strict=True))
+        except csv.Error as error:
+            raise _bad(file, reader.line_num, "", str(error), "a table") from error
+
+
+def _objects(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    with file.open(encoding="utf-8-sig") as stream:
+        for number, line in enumerate(stream, start=1):
+            if not line.strip():
+                continue
+            try:
+                values: Any = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise _bad(file, number, "", f"no JSON ({error})", "one JSON object a line") from error
+            if not isinstance(values, dict):
+                raise _bad(file, number, "", f"{type(values).__name__} {line.strip()[:40]}", "one JSON object a line")
+            cells = {}
+            for key, value in values.items():
+                parts = value if isinstance(value, list) else [value]
+                if not all(isinstance(p, (str, int, float, bool, type(None))) for p in parts):
+                    raise _bad(file, number, key, json.dumps(value)[:60], "a text or a number")
+                cells[key.strip().lower()] = "|".join("" if p is None else str(p) for p in parts)
+            yield number, cells
+
+
+def _path(file: Path, row: Row, column: str) -> Path:
+    """The file that a cell names. Raises InputError BAD_MANIFEST, or CHANNELS for an absent channel."""
+    cell = row.values.get(column)
+    if cell is None and column.startswith("image_"):
+        raise InputError(
+            "CHANNELS",
+            file,
+            found=f"no channel {column.removeprefix('image_')!r} in row {row.number}",
+            expected="every channel of every case",
+            fix="add the file, or remove the row",
+        )
+    if cell is None:
+        raise _bad(file, row.number, column, "an empty cell", "a path relative to the manifest")
+    path = file.parent / cell
+    if not path.exists():
+        raise _bad(file, row.number, column, f"{cell!r}, which does not exist", "a path relative to the manifest")
+    return path
+
+
+def _name(file: Path, cell: str) -> str:
+    relative = Path(cell)
+    if relative.is_absolute() or ".." in relative.parts:
+        relative = Path(relative.name)
+    return (relative.parent / stem(file.parent / relative)).as_posix()
+
+
+def _targets(file: Path, rows: list[Row]) -> tuple[tuple[Class, ...], bool, dict[int, Target]]:
+    """Classes, whether several may hold at once, and each row's class indices."""
+    cells = {row.number: [p.strip() for p in row.values.get("target", "").split("|") if p.strip()] for row in rows}
+    multilabel = any(len(parts) > 1 for parts in cells.values())
+    empty = [number for number, parts in cells.items() if not parts]
+    if empty and not multilabel:
+        raise _bad(file, empty[0], "target", "an empty cell", "a class name")
+    names = sorted({p for parts in cells.values() for p in parts})
+    if all(_whole(name) for name in names):
+        values = sorted({int(float(name)) for name in names})
+        index = {name: values.index(int(float(name))) for name in names}
+        classes = name_classes((v, str(v)) for v in values)
+    else:
+        index = {name: k for k, name in enumerate(names)}
+        classes = name_classes(enumerate(names))
+    targets: dict[int, Target] = {
+        number: tuple(sorted({index[p] for p in parts})) if multilabel else index[parts[0]] for number, parts in cells.items()
+    }
+    return classes, multilabel, targets
+
+
+def _whole(text: str) -> bool:
+    """Whether it is a whole number, also as spreadsheets write it ("1.0")."""
+    try:
+        return float(text).is_integer()
+    except ValueError:
+        return False
+
+
+def _splits(file: Path, rows: list[Row]) -> dict[int, Split]:
+    splits: dict[int, Split] = {}
+    for row in rows:
+        split = split_of(row.values.get("split", ""))
+        if split is None:
+            found = repr(row.values["split"]) if "split" in row.values else "an empty cell"
+            raise _bad(file, row.number, "split", found, "train, val or test")
+        splits[row.number] = split
+    return splits

@@ -1,0 +1,235 @@
+"""Which samples train, which select, which report: given splits honoured, others drawn by patient."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from pydantic import ConfigDict, Field, ValidationError
+
+from hounsfield.core.boxes import Boxes
+from hounsfield.core.errors import InputError
+from hounsfield.core.plan import Options
+from hounsfield.core.sample import Sample
+from hounsfield.core.sample import Split as Part
+from hounsfield.data.dataset import Dataset
+
+VAL = 0.2  # part of the training samples that selects, where the dataset gives none
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
+class Split(Options):
+    """Sample ids of each part, sorted; no patient stands in two drawn parts.
+
+    drawn: parts that were drawn here rather than given by the dataset. test may be empty.
+    leave_out: "column=value" whose samples are the test part. fold of folds: which part of a cross-validation val is.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    schema_: Literal[1] = Field(default=1, alias="schema")
+    train: tuple[str, ...]
+    val: tuple[str, ...]
+    test: tuple[str, ...] = ()
+    drawn: tuple[Part, ...]
+    seed: int = 0
+    leave_out: str | None = None
+    folds: int | None = None
+    fold: int | None = None
+
+    @property
+    def source(self) -> Literal["given", "drawn"]:
+        """ "given" where the dataset divides train from what is reported on."""
+        return "drawn" if "train" in self.drawn else "given"
+
+    def part_of(self) -> dict[str, Part]:
+        """The part of every sample id."""
+        return {name: part for part in PARTS for name in getattr(self, part)}
+
+    def without(self, ids: Iterable[str]) -> Split:
+        """The same split less `ids`."""
+        gone = set(ids)
+        return self.model_copy(update={part: tuple(i for i in getattr(self, part) if i not in gone) for part in PARTS})
+
+    def to_json(self) -> str:
+        return self.model_dump_json(by_alias=True, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str | Path) -> Split:
+        """Raises InputError BAD_PLAN for what is no split."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InputError(
+                "BAD_PLAN",
+                where,
+                found=f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}",
+                expected="a split of schema 1",
+                fix="let a run write it anew",
+            ) from error
+
+
+def make_split(
+    dataset: Dataset,
+    seed: int,
+    *,
+    test: float = 0.0,
+    folds: int | None = None,
+    fold: int = 0,
+    leave_out: str | None = None,
+) -> Split:
+    """The split of `dataset`: a function of seed, ids, patients and targets, never of the samples' order.
+
+    A given split is kept: what it lacks (val; test where asked for) is drawn from its training part. Else all samples are
+    divided by patient and stratified: `test`, a fraction of all, is set apart, the rest goes 80/20 into train and val.
+    `folds`: val is fold number `fold` of that rest. `leave_out` "site=A": the test part is every patient with a sample whose
+    attribute `site` is "A", whatever split is given.
+
+    Raises InputError TOO_FEW where a part would stay empty, BAD_OPTION for options that do not fit the dataset.
+    """
+    _check(dataset, test, folds, fold, leave_out)
+    given: dict[Part, list[Sample]] = {part: [s for s in dataset.samples if s.split == part] for part in PARTS}
+    drawn: list[Part] = []
+    if leave_out is None and sum(map(bool, given.values())) > 1:
+        if not given["train"]:
+            raise InputError(
+                "TOO_FEW",
+                dataset.root,
+                found=f"a given split of {len(given['val'])} val and {len(given['test'])} test cases",
+                expected="a training part",
+                fix="add it, or give no split",
+            )
+        held, rest, val = given["test"], given["train"], given["val"]
+        if folds:
+            rest, val = rest + val, []
+    else:
+        held, rest, val = [], list(dataset.samples), []
+        drawn = ["train", "val"]
+        if leave_out is not None:
+            column, _, value = leave_out.partition("=")
+            groups = {s.group for s in rest if s.attributes.get(column) == value}
+            held, rest = [s for s in rest if s.group in groups], [s for s in rest if s.group not in groups]
+            drawn.append("test")
+    if test > 0:
+        held, rest = _draw(dataset, rest, (test, 1 - test), seed, "test")
+        drawn.append("test")
+    if folds:
+        parts = _draw(dataset, rest, (1 / folds,) * folds, seed, "folds")
+        val, rest = parts[fold], [s for k, part in enumerate(parts) if k != fold for s in part]
+        drawn.append("val")
+    elif not val:
+        val, rest = _draw(dataset, rest, (VAL, 1 - VAL), seed, "val")
+        drawn.append("val")
+    ids = {part: tuple(sorted(s.id for s in samples)) for part, samples in zip(PARTS, (rest, val, held), strict=True)}
+    return Split(
+        **ids,
+        drawn=tuple(p for p in PARTS if p in drawn),
+        seed=seed,
+        leave_out=leave_out,
+        folds=folds,
+        fold=fold if folds else None,
+    )
+
+
+def _check(dataset: Dataset, test: float, folds: int | None, fold: int, leave_out: str | None) -> None:
+    def refuse(option: str, found: str, expected: str, fix: str) -> InputError:
+        return InputError("BAD_OPTION", option, found=found, expected=expected, fix=fix)
+
+    if not 0 <= test < 1:
+        raise refuse("--test", f"{test:g}", "a fraction from 0 to below 1", "--test 0.2 sets a fifth of the patients apart")
+    if test > 0 and any(s.split == "test" for s in dataset.samples) and any(s.split == "train" for s in dataset.samples):
+        raise refuse("--test", "a test part that the dataset gives", "no second one", "leave out --test")
+    if folds is not None and not (folds > 1 and 0 <= fold < folds):
+        raise refuse("--folds", f"fold {fold} of {folds}", "at least 2 folds, counted from 0", "--folds 5")
+    if leave_out is None:
+        return
+    column, _, value = leave_out.partition("=")
+    values = sorted({s.attributes[column] for s in dataset.samples if column in s.attributes})
+    if value not in values or len(values) < 2 or test > 0:
+        known = sorted({a for s in dataset.samples for a in s.attributes})
+        found = f"{leave_out!r} where {column!r} has the values {', '.join(values)}" if values else f"no column {column!r}"
+        columns = f"--leave-out COLUMN=VALUE with a column of {', '.join(known)}" if known else "a manifest with such a column"
+        fix = f"--leave-out {column}={values[0]}" if len(values) > 1 else columns
+        raise refuse("--leave-out", found, "one of two values or more of a column, and no --test", fix)
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The samples of one patient. features: how many samples have each stratum."""
+
+    name: str
+    samples: tuple[Sample, ...]
+    features: Counter[str]
+
+
+def _draw(dataset: Dataset, samples: Sequence[Sample], fractions: Sequence[float], seed: int, use: str) -> list[list[Sample]]:
+    """`samples` divided by patient into parts of about `fractions`, each class in its share.
+
+    Greedy, after iterative stratification (Sechidis et al., ECML 2011): patients in an order drawn from the seed, the
+    largest first, go to the part that lacks their classes most, each class weighted by its rarity.
+    """
+    features = _features(dataset, samples)
+    members: defaultdict[str, list[Sample]] = defaultdict(list)
+    for sample in sorted(samples, key=lambda s: s.id):
+        members[sample.group].append(sample)
+    if len(members) < len(fractions):
+        unit = "patient" if any(s.patient for s in samples) else "case"
+        raise InputError(
+            "TOO_FEW",
+            dataset.root,
+            found=f"{len(members)} {unit}{'s' * (len(members) != 1)} to divide into {len(fractions)} parts",
+            expected=f"at least {len(fractions)}",
+            fix="add cases, or ask for fewer parts",
+        )
+    groups = [_Group(name, tuple(own), Counter(f for s in own for f in features[s.id])) for name, own in members.items()]
+    groups.sort(key=lambda g: (-len(g.samples), hashlib.blake2b(f"{seed}:{use}:{g.name}".encode()).digest()))
+    totals: Counter[str] = Counter()
+    for group in groups:
+        totals.update(group.features)
+    lack = [{f: fraction * n for f, n in totals.items()} for fraction in fractions]
+    parts: list[list[_Group]] = [[] for _ in fractions]
+    for group in groups:
+        need = [sum(n * have[f] / totals[f] for f, n in group.features.items()) for have in lack]
+        chosen = max(range(len(parts)), key=lambda k: (round(need[k], 9), fractions[k]))
+        parts[chosen].append(group)
+        for f, n in group.features.items():
+            lack[chosen][f] -= n
+    for part in parts:
+        if not part:  # few patients: the share of a part rounds to none
+            part.append(max(parts, key=len).pop())
+    return [[s for group in part for s in group.samples] for part in parts]
+
+
+def _features(dataset: Dataset, samples: Sequence[Sample]) -> dict[str, tuple[str, ...]]:
+    """Strata of each sample: "all", its classes, and for counted masks the quarter that its foreground's size falls in."""
+    sizes = {s.id: _foreground(dataset.voxels[s.id]) for s in samples if s.id in dataset.voxels}
+    quarters = np.quantile(list(sizes.values()), (0.25, 0.5, 0.75)) if sizes else np.zeros(3)
+    features = {}
+    for sample in samples:
+        names = ["all", *(f"class {c}" for c in _classes(sample, dataset))]
+        if sample.id in sizes:
+            names.append(f"quarter {int(np.searchsorted(quarters, sizes[sample.id]))}")
+        features[sample.id] = tuple(names)
+    return features
+
+
+def _classes(sample: Sample, dataset: Dataset) -> list[int]:
+    target = sample.target
+    if isinstance(target, int):
+        return [target]
+    if isinstance(target, tuple):
+        return list(target)
+    if isinstance(target, Boxes):
+        return sorted(set(target.labels.tolist()))
+    return [v for v in dataset.voxels.get(sample.id, {}) if v != 0]
+
+
+def _foreground(counts: Mapping[int, int]) -> float:
+    total = sum(counts.values())
+    return (total - counts.get(0, 0)) / total if total else 0.0

@@ -1,0 +1,217 @@
+"""Pixels of DICOM frames in the source's units, decoded by pydicom and its plug-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.core.errors import InputError
+from hounsfield.io import limits
+from hounsfield.io.formats._dicom_file import File, opened
+from hounsfield.io.formats._dicom_frames import Frame
+from hounsfield.io.formats._dicom_stack import Slice
+from hounsfield.io.values import rescaled
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+Array = npt.NDArray[Any]
+
+# Values with a unit of their own (HU, activity), which an inverted display does not invert.
+_QUANTITATIVE = ("CT", "PT")
+_PIXEL_TAGS = [
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "BitsAllocated",
+    "BitsStored",
+    "PixelRepresentation",
+    "RescaleSlope",
+    "RescaleIntercept",
+    "ModalityLUTSequence",
+    "RedPaletteColorLookupTableDescriptor",
+    "GreenPaletteColorLookupTableDescriptor",
+    "BluePaletteColorLookupTableDescriptor",
+    "RedPaletteColorLookupTableData",
+    "GreenPaletteColorLookupTableData",
+    "BluePaletteColorLookupTableData",
+    "SegmentedRedPaletteColorLookupTableData",
+    "SegmentedGreenPaletteColorLookupTableData",
+    "SegmentedBluePaletteColorLookupTableData",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "PixelData",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+]
+
+
+def stored_dtype(file: File) -> np.dtype[Any]:
+    """Of the stored pixels: unsigned or signed, of 8 to 64 bits."""
+    bits = max(8, int(file.get("BitsAllocated")))
+    return np.dtype(f"{'i' if int(file.get('PixelRepresentation')) else 'u'}{bits // 8}")
+
+
+def is_colour(file: File) -> bool:
+    """Whether a pixel is three values: stored so, or through a palette."""
+    return int(file.get("SamplesPerPixel")) == 3 or file.get("PhotometricInterpretation") == "PALETTE COLOR"
+
+
+def is_lossy(file: File) -> bool:
+    """Whether the file says that compression changed its values, or its syntax always does."""
+    always = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
+    return str(file.get("LossyImageCompression", "")) == "01" or file.syntax in always
+
+
+def check_decoder(file: File) -> None:
+    """Raises InputError UNSUPPORTED_SYNTAX: UID, name and what to install."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    try:
+        if get_decoder(UID(file.syntax)).is_available:
+            return
+    except NotImplementedError as error:
+        raise _unsupported(file, "which no package here decodes") from error
+    raise _unsupported(file, "whose decoder is not installed", "pip install 'hounsfield[dicom]'")
+
+
+def _unsupported(file: File, why: str, fix: str = "convert it to Explicit VR Little Endian") -> InputError:
+    from pydicom.uid import UID
+
+    uid = UID(file.syntax)
+    name = uid.name if uid.name != str(uid) else "private"
+    return InputError(
+        "UNSUPPORTED_SYNTAX",
+        file.path,
+        found=f"transfer syntax {uid} ({name}) {why}",
+        expected="one that can be decoded",
+        fix=fix,
+    )
+
+
+def pixels(slices: Sequence[Slice]) -> tuple[Array, tuple[str, ...]]:
+    """(C, D, H, W) in the source's units and notes. Files are read one after the other, each once.
+
+    Raises InputError UNSUPPORTED_SYNTAX, CORRUPT_PIXELS (decoder and frame).
+    """
+    frames: list[Frame] = []
+    for part in slices:
+        frames += [frame for frame in (part.near, part.far) if frame is not None and frame not in frames[-2:]]
+    first = frames[0].file
+    for file in {id(frame.file): frame.file for frame in frames}.values():
+        check_decoder(file)
+    planes: Array | None = None
+    for at, plane in enumerate(_planes(frames)):
+        if planes is None:
+            limits.claimed(first.path, (len(frames), *plane.shape), plane.dtype.itemsize * 8)
+            planes = np.empty((plane.shape[0], len(frames), *plane.shape[1:]), dtype=plane.dtype)
+        planes[:, at] = plane
+    assert planes is not None
+    planes = _scaled(planes, frames)
+    notes = _notes(first)
+    if all(part.far is None for part in slices):
+        return planes, notes
+    return _interpolated(planes, frames, slices), notes
+
+
+def _planes(frames: Sequence[Frame]) -> Iterator[Array]:
+    """(C, H, W) of each frame as stored; a file's frames that follow each other are decoded in one go."""
+    start = 0
+    while start < len(frames):
+        file = frames[start].file
+        stop = start
+        while stop < len(frames) and frames[stop].file is file:
+            stop += 1
+        yield from _decoded(file, [frame.index for frame in frames[start:stop]])
+        start = stop
+
+
+def _decoded(file: File, indices: list[int]) -> Iterator[Array]:
+    from pydicom import dcmread
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+    from pydicom.pixels.utils import iter_pixels
+    from pydicom.uid import UID
+
+    done = 0
+    try:
+        with opened(file.path) as source:
+            tags = dcmread(source, force=True, specific_tags=list(_PIXEL_TAGS))
+        tags.file_meta.TransferSyntaxUID = UID(file.syntax)
+        for plane in iter_pixels(tags, indices=indices):
+            if tags.PhotometricInterpretation == "PALETTE COLOR":
+                plane = apply_color_lut(plane, tags)
+                plane = (plane >> 8).astype(np.uint8) if plane.dtype.itemsize == 2 else plane
+            elif "ModalityLUTSequence" in tags and "RescaleSlope" not in tags:
+                plane = apply_modality_lut(plane, tags)
+            elif tags.PhotometricInterpretation == "MONOCHROME1" and file.modality not in _QUANTITATIVE:
+                plane = _inverted(plane, tags)
+            plane = plane.astype(plane.dtype.newbyteorder("="), copy=False)
+            yield plane.transpose(2, 0, 1) if plane.ndim == 3 else plane[np.newaxis]
+            done += 1
+    except (InputError, MemoryError, GeneratorExit):
+        raise
+    except Exception as error:  # whatever the plug-ins raise
+        uid = UID(file.syntax)
+        plugins = ", ".join(get_decoder(uid).available_plugins) or "pydicom"
+        if "does not support" in str(error):
+            raise _unsupported(file, f"of {file.get('BitsStored')}-bit samples, which {plugins} do not decode") from error
+        frame = indices[min(done, len(indices) - 1)]
+        raise InputError(
+            "CORRUPT_PIXELS",
+            file.path,
+            found=f"frame {frame} of {file.count}, which {plugins} cannot decode as {uid.name}",
+            expected="intact pixel data",
+            fix="export it again",
+        ) from error
+
+
+def _inverted(plane: Array, tags: Dataset) -> Array:
+    """MONOCHROME1 as MONOCHROME2: the largest stored value becomes the smallest."""
+    ends = (1 << int(tags.BitsStored)) - 1 if int(tags.PixelRepresentation) == 0 else -1
+    inverted: Array = plane.dtype.type(ends) - plane
+    return inverted
+
+
+def _scaled(planes: Array, frames: Sequence[Frame]) -> Array:
+    """In the source's units; in float32 where slopes differ between frames (PET)."""
+    scales = {(frame.slope, frame.inter) for frame in frames}
+    if len(scales) == 1:
+        return rescaled(planes, *scales.pop())
+    out = np.empty(planes.shape, dtype=np.float32)
+    for at, frame in enumerate(frames):
+        out[:, at] = planes[:, at] * np.float64(frame.slope) + np.float64(frame.inter)
+    return out
+
+
+def _interpolated(planes: Array, frames: Sequence[Frame], slices: Sequence[Slice]) -> Array:
+    where = {id(frame): at for at, frame in enumerate(frames)}
+    out = np.empty((planes.shape[0], len(slices), *planes.shape[2:]), dtype=planes.dtype)
+    for at, part in enumerate(slices):
+        near = planes[:, where[id(part.near)]]
+        if part.far is None:
+            out[:, at] = near
+            continue
+        mixed = (1 - part.weight) * near + part.weight * planes[:, where[id(part.far)]]
+        out[:, at] = np.rint(mixed) if planes.dtype.kind in "iu" else mixed
+    return out
+
+
+def _notes(file: File) -> tuple[str, ...]:
+    notes = []
+    photometric = file.get("PhotometricInterpretation")
+    if photometric == "MONOCHROME1":
+        kept = file.modality in _QUANTITATIVE
+        notes.append(f"MONOCHROME1: {'values kept, they have a unit' if kept else 'inverted, bright is high'}")
+    if photometric == "PALETTE COLOR":
+        notes.append("palette colours were turned into 8-bit RGB")
+    if file.get("ModalityLUTSequence") is not None and file.get("RescaleSlope") is None:
+        notes.append("the modality lookup table was applied")
+    return tuple(notes)

@@ -1,0 +1,1 @@
+"""Measures, each a pure function tested against an independent oracle."""

@@ -1,0 +1,41 @@
+"""Networks, one file each: typed `Options` and `build`, plain PyTorch, of use alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from hounsfield.core import plan
+from hounsfield.core.registry import Folder
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Model(Protocol):
+    """What a file in this folder defines.
+
+    OUTPUT: "vector", build gives (B, C, *spatial) -> (B, out_channels); "dense", -> (B, out_channels, *spatial), or in
+        training mode a tuple of such maps from fine to coarse (deep supervision).
+    Options: sizes and choices. build: the network with freshly initialised weights; raises InputError UNSUPPORTED_PAIR for
+        what it cannot do. stride: per axis, the factor that an input's size must be divisible by.
+    rules: the network's own decisions for inputs of `shape` voxels with sides `voxel` (mm or px).
+    sizes: the same options from the largest to the smallest network that a budget may choose among.
+    """
+
+    OUTPUT: str
+    Options: type[plan.Options]
+
+    @staticmethod
+    def build(options: plan.Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module: ...
+
+    @staticmethod
+    def stride(options: plan.Options, ndim: int) -> tuple[int, ...]: ...
+
+    @staticmethod
+    def rules(shape: tuple[int, ...], voxel: tuple[float, ...]) -> plan.Decision: ...
+
+    @staticmethod
+    def sizes(options: plan.Options) -> tuple[plan.Options, ...]: ...
+
+
+MODELS: Folder[Model] = Folder("hounsfield.models", "model", ("OUTPUT", "Options", "build", "stride", "rules", "sizes"))

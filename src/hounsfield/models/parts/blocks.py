@@ -1,0 +1,122 @@
+"""Convolution, normalisation and residual blocks, written once for two and three dimensions.
+
+Shapes: x is (B, C, *spatial), *spatial = (h, w) or (d, h, w). A kernel or stride is one number per spatial axis in that order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Layer = Callable[..., nn.Module]
+
+CONV: dict[int, Layer] = {2: nn.Conv2d, 3: nn.Conv3d}
+CONV_TRANSPOSE: dict[int, Layer] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+AVERAGE_POOL: dict[int, Layer] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
+MAX_POOL: dict[int, Layer] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+ADAPTIVE_AVERAGE_POOL: dict[int, Layer] = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+
+# Channels that share a mean and a variance in `group_norm` (Wu & He 2018, table 3: 8 to 16 are near the best).
+GROUP = 8
+
+
+def standardised(weight: Tensor) -> Tensor:
+    """(out, in, *kernel) weights with mean 0 and squares that sum to 1 for each output channel (Qiao 2019, equation 4)."""
+    axes = tuple(range(1, weight.ndim))
+    variance, mean = torch.var_mean(weight, axes, correction=0, keepdim=True)
+    return (weight - mean) * torch.rsqrt(variance * weight[0].numel() + 1e-8)
+
+
+class StandardisedConv2d(nn.Conv2d):
+    """Convolution with standardised weights, for use before `group_norm`."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return F.conv2d(input, standardised(self.weight), self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+class StandardisedConv3d(nn.Conv3d):
+    """Convolution with standardised weights, for use before `group_norm`."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002
+        return F.conv3d(input, standardised(self.weight), self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+STANDARDISED_CONV: dict[int, Layer] = {2: StandardisedConv2d, 3: StandardisedConv3d}
+
+
+def instance_norm(channels: int) -> nn.Module:
+    """Instance normalisation (Ulyanov 2016) with a scale and a shift.
+
+    Written as GroupNorm of one channel a group, which is the same function: on CPU, torch's InstanceNorm runs a batch-norm
+    kernel that takes five times as long (a tenth of a training step of a small 3D U-Net).
+    """
+    return nn.GroupNorm(channels, channels)
+
+
+def group_norm(channels: int) -> nn.Module:
+    """Group normalisation (Wu & He 2018) in groups of 8 channels; `channels` is a multiple of 8."""
+    return nn.GroupNorm(channels // GROUP, channels)
+
+
+@dataclass(frozen=True)
+class Style:
+    """What the blocks of one network are made of. conv: a convolution class by number of dimensions. norm: of so many
+    channels."""
+
+    conv: dict[int, Layer]
+    norm: Callable[[int], nn.Module]
+    activation: Callable[[], nn.Module]
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution of odd kernel, padded by half of it, then normalisation and activation: size n becomes ceil(n / stride)."""
+
+    def __init__(self, style: Style, in_channels: int, out_channels: int, kernel: Sequence[int], stride: Sequence[int]) -> None:
+        padding = tuple(k // 2 for k in kernel)
+        conv = style.conv[len(kernel)](in_channels, out_channels, tuple(kernel), tuple(stride), padding, bias=False)
+        super().__init__(conv, style.norm(out_channels), style.activation())
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut, activation after their sum (He 2016, figure 5 left).
+
+    Where the shape changes, the shortcut averages over the stride and then projects, so that no voxel is skipped
+    (He 2019, "Bag of tricks for image classification", section 4.2, ResNet-D).
+    """
+
+    def __init__(self, style: Style, in_channels: int, out_channels: int, kernel: Sequence[int], stride: Sequence[int]) -> None:
+        super().__init__()
+        ndim = len(kernel)
+        ones = (1,) * ndim
+        first = ConvBlock(style, in_channels, out_channels, kernel, stride)
+        second = ConvBlock(style, out_channels, out_channels, kernel, ones)[:2]
+        self.branch = nn.Sequential(first, second)
+        self.shortcut = nn.Sequential()
+        if max(stride) > 1:
+            # ceil_mode gives the branch's size, ceil(n / stride), for odd n too.
+            self.shortcut.append(AVERAGE_POOL[ndim](tuple(stride), tuple(stride), ceil_mode=True, count_include_pad=False))
+        if in_channels != out_channels:
+            self.shortcut.extend(ConvBlock(style, in_channels, out_channels, ones, ones)[:2])
+        self.activation = style.activation()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.activation(self.branch(x) + self.shortcut(x))
+        return out
+
+
+def initialise(network: nn.Module) -> None:
+    """Convolutions: normal weights of variance 2 / fan-in (He 2015, equation 10), no bias.
+
+    Transposed ones, whose kernel is their stride and which no ReLU follows: 1 / channels. Other layers are left as they are.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.ConvTranspose2d | nn.ConvTranspose3d):
+            nn.init.normal_(module.weight, std=module.in_channels**-0.5)

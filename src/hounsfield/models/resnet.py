@@ -1,0 +1,102 @@
+"""ResNet of basic blocks: a vector of scores from an image of any size, in two and three dimensions.
+
+He, Zhang, Ren, Sun: "Deep residual learning for image recognition", CVPR 2016, sections 3.3 (figure 5 left), 4.1 and, for
+the small stem, 4.2. Activation follows the addition, as there: the last block's output is then a non-negative map, which
+class activation maps want. Shortcuts are those of ResNet-D, and each block starts as its shortcut (`parts/blocks.py`).
+
+Normalisation is by groups of channels (Wu & He, "Group normalization", ECCV 2018), not by batches. Medical images train in
+batches of 1 to 16, where batch statistics are noise (figure 1 there); a batch of one with a 1x1 map has none at all; and the
+averaged weights that a run keeps would need statistics of their own. Group norm has no state, does the same in training and
+in use, and treats each sample alone. Groups of 8 channels keep it defined, and informative, down to maps of one voxel.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from hounsfield.core import plan
+from hounsfield.models.parts.blocks import (
+    GROUP,
+    MAX_POOL,
+    STANDARDISED_CONV,
+    ConvBlock,
+    ResidualBlock,
+    Style,
+    group_norm,
+    initialise,
+)
+
+OUTPUT: Literal["vector"] = "vector"
+
+STYLE = Style(STANDARDISED_CONV, group_norm, lambda: nn.ReLU(inplace=True))
+SMALL_IMAGE = 96  # pixels a side
+
+
+class Options(plan.Options):
+    """width: channels of the first stage, doubled at each further one. depth: blocks of each stage; (2, 2, 2, 2) is ResNet-18,
+    (3, 4, 6, 3) ResNet-34. stem: "large" reduces the image fourfold before the first stage (7x7 stride 2, then pooling);
+    "small" (3x3) keeps its size, for images below about 100 pixels a side. dropout: part of the features before the head that a
+    training step leaves out."""
+
+    width: int = Field(default=64, ge=GROUP, multiple_of=GROUP)
+    depth: tuple[PositiveInt, ...] = Field(default=(2, 2, 2, 2), min_length=1)
+    stem: Literal["small", "large"] = "large"
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+
+class ResNet(nn.Module):
+    """Stem, stages (each but the first halves the size), average over space, linear head."""
+
+    def __init__(self, options: Options, in_channels: int, out_channels: int, ndim: int) -> None:
+        super().__init__()
+        self.stem = _stem(options, in_channels, ndim)
+        stages: list[nn.Module] = []
+        channels = options.width
+        for level, blocks in enumerate(options.depth):
+            width = options.width * 2**level
+            stage = []
+            for block in range(blocks):
+                step = 2 if level > 0 and block == 0 else 1
+                stage.append(ResidualBlock(STYLE, channels, width, (3,) * ndim, (step,) * ndim))
+                channels = width
+            stages.append(nn.Sequential(*stage))
+        self.stages = nn.Sequential(*stages)
+        self.dropout = nn.Dropout(options.dropout)
+        self.head = nn.Linear(channels, out_channels)
+        initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.stages(self.stem(x))
+        scores: Tensor = self.head(self.dropout(features.flatten(2).mean(2)))
+        return scores
+
+
+def _stem(options: Options, in_channels: int, ndim: int) -> nn.Module:
+    if options.stem == "small":
+        return ConvBlock(STYLE, in_channels, options.width, (3,) * ndim, (1,) * ndim)
+    return nn.Sequential(ConvBlock(STYLE, in_channels, options.width, (7,) * ndim, (2,) * ndim), MAX_POOL[ndim](3, 2, 1))
+
+
+def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:
+    """(B, in_channels, *spatial) -> (B, out_channels) scores without softmax."""
+    return ResNet(options, in_channels, out_channels, ndim)
+
+
+def stride(options: Options, ndim: int) -> tuple[int, ...]:
+    """Any size will do."""
+    return (1,) * ndim
+
+
+def rules(shape: tuple[int, ...], voxel: tuple[float, ...]) -> plan.Decision:
+    """The stem by the size of the image."""
+    small = max(shape) <= SMALL_IMAGE
+    why = f"images of {'×'.join(map(str, shape))}: {'keep the size' if small else 'reduce it fourfold at once'}"
+    return plan.Decision({"stem": "small" if small else "large"}, {"stem": why})
+
+
+def sizes(options: Options) -> tuple[Options, ...]:
+    """ResNet-18 at three widths."""
+    return tuple(options.model_copy(update={"width": width}) for width in (64, 32, 16))

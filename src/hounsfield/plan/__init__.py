@@ -1,0 +1,1 @@
+"""Measure, decide, write down: from a dataset to a plan."""

@@ -1,0 +1,103 @@
+"""Tasks, one file each: a task owns targets, forward, loss, inference, decoding, metrics, drawing and writing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.core.fingerprint import Fingerprint
+from hounsfield.core.image import Image
+from hounsfield.core.plan import Decision, Options, Plan
+from hounsfield.core.prediction import Prediction
+from hounsfield.core.registry import Folder
+from hounsfield.core.sample import Sample
+from hounsfield.metrics.bootstrap import Interval
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from hounsfield.data.dataset import Dataset
+    from hounsfield.data.loader import Batch
+    from hounsfield.data.prepare import Placement, Prepared
+
+RGB = npt.NDArray[np.uint8]
+Row = Mapping[str, float | str]  # one case of the per-case table
+
+
+class Metrics(Protocol):
+    """How predictions are measured. headline: the name of the one figure that stands for the rest."""
+
+    headline: str
+
+    def case(self, sample: Sample, prediction: Prediction) -> Row:
+        """One case against its truth: the columns that `summary` needs, and what a reader wants to see."""
+
+    def worth(self, row: Row) -> float:
+        """How good one case is, for ordering cases from worst to best."""
+
+    def summary(self, rows: Sequence[Row], patients: Sequence[str | None]) -> Mapping[str, Interval]:
+        """Figures with 95% intervals by patient. patients: of each row, None where unknown."""
+
+
+class Solver(Protocol):
+    """A task for one plan."""
+
+    out_channels: int
+
+    def encode(self, sample: Sample, placement: Placement) -> npt.NDArray[Any]:
+        """The training target: dense tasks uint8 (R, *grid) with IGNORE; else what `steps` wants, without batch axis."""
+
+    def players(self, model: nn.Module) -> Mapping[str, nn.Module]:
+        """The parts of the model that are optimised in turn, by name."""
+
+    def steps(self, model: nn.Module, batch: Batch) -> Iterable[tuple[str, Callable[[], Tensor]]]:
+        """(player, loss function) in the order of optimisation; each loss runs after the previous player's step."""
+
+    def infer(self, models: Sequence[nn.Module], x: Tensor) -> Any:
+        """Raw output for one case x (1, C, *grid): windows, test-time augmentation, mean over the ensemble."""
+
+    def decode(self, raw: Any, prepared: Prepared) -> Prediction:
+        """Raw output -> a prediction on the source grid, in the source's values."""
+
+    def score(self, model: nn.Module, x: Tensor, target: int) -> Tensor:
+        """(B,) what an explanation explains: the evidence for class index `target` on the window x."""
+
+    def metrics(self) -> Metrics: ...
+
+    def draw(self, image: Image, sample: Sample | None, prediction: Prediction) -> RGB:
+        """(H, W, 3): the case with its prediction, and beside it its truth where `sample` has one."""
+
+    def write(self, prediction: Prediction, sample: Sample, folder: Path) -> Path | None:
+        """The prediction's file below `folder`, named by the sample; None where `finish` writes one table for all."""
+
+    def finish(self, predictions: Mapping[str, Prediction], folder: Path) -> Path | None:
+        """What is written once for all cases."""
+
+
+class Task(Protocol):
+    """What a file in this folder defines.
+
+    KIND: "vector" or "dense", which models fit. MODEL: the default model's name.
+    targets: checks the dataset's labels for this task; InputError BAD_LABEL, ONE_CLASS, NO_FOREGROUND.
+    rules: the task's own decisions on the fingerprint. Solver: built with a plan.
+    """
+
+    KIND: str
+    MODEL: str
+    Options: type[Options]
+
+    @staticmethod
+    def targets(dataset: Dataset) -> None: ...
+
+    @staticmethod
+    def rules(fingerprint: Fingerprint) -> Decision: ...
+
+    @staticmethod
+    def Solver(plan: Plan) -> Solver: ...  # noqa: N802
+
+
+TASKS: Folder[Task] = Folder("hounsfield.tasks", "task", ("KIND", "MODEL", "Options", "targets", "rules", "Solver"))

@@ -1,0 +1,209 @@
+"""Classification: one of several classes, or any of several (multi-label), for a whole 2D or 3D image."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hounsfield.core import plan as core
+from hounsfield.core.errors import InputError
+from hounsfield.core.fingerprint import Fingerprint
+from hounsfield.core.image import Image
+from hounsfield.core.prediction import ClassScores, Prediction
+from hounsfield.core.sample import Sample
+from hounsfield.data.dataset import Dataset
+from hounsfield.data.loader import Batch
+from hounsfield.data.prepare import Placement, Prepared
+from hounsfield.io.limits import atomic
+from hounsfield.metrics import bootstrap, ranking
+from hounsfield.tasks import RGB, Row
+from hounsfield.tasks.parts import drawing
+
+KIND = "vector"
+MODEL = "resnet"
+
+
+class Options(core.Options):
+    """multilabel: classes do not exclude each other. smoothing: of the targets. weights: per class in the loss; () for none."""
+
+    multilabel: bool = False
+    smoothing: float = 0.05
+    weights: tuple[float, ...] = ()
+
+
+def targets(dataset: Dataset) -> None:
+    """Raises InputError BAD_LABEL for samples without a class, ONE_CLASS where there is nothing to tell apart."""
+    without = [s.id for s in dataset.samples if not isinstance(s.target, int | tuple)]
+    if without:
+        raise InputError(
+            "BAD_LABEL",
+            dataset.root,
+            found=f"{len(without)} samples without a class (first: {without[0]})",
+            expected="a class for every image",
+            fix="add the classes, or choose another task with --task",
+        )
+    if len(dataset.classes) < 2 and not dataset.multilabel:
+        raise InputError(
+            "ONE_CLASS",
+            dataset.root,
+            found=f"one class, {', '.join(c.name for c in dataset.classes)}",
+            expected="at least two",
+            fix="add cases of another class",
+        )
+
+
+def rules(fingerprint: Fingerprint) -> core.Decision:
+    """Class weights for long-tailed sets."""
+    counts = np.array([max(1, c.cases) for c in fingerprint.classes], dtype=np.float64)
+    ratio = counts.max() / counts.min()
+    changes: dict[str, Any] = {"multilabel": fingerprint.multilabel, "smoothing": 0.0 if fingerprint.multilabel else 0.05}
+    reasons = {}
+    if ratio > 3 and not fingerprint.multilabel:
+        weights = (counts.mean() / counts) ** 0.5
+        changes["weights"] = [round(float(w), 3) for w in weights / weights.mean()]
+        reasons["weights"] = f"the largest class has {ratio:.1f} times the cases of the smallest: root of inverse frequency"
+    return core.Decision(changes, reasons)
+
+
+class Solver:
+    """See hounsfield.tasks.Solver."""
+
+    def __init__(self, plan: core.Plan) -> None:
+        assert isinstance(plan.task_options, Options)
+        self.plan = plan
+        self.options = plan.task_options
+        self.out_channels = len(plan.classes)
+
+    def encode(self, sample: Sample, placement: Placement) -> npt.NDArray[Any]:
+        """A class index (), or multi-label (K,) of 0, 1 and -1 where the class is unknown."""
+        if not self.options.multilabel:
+            assert isinstance(sample.target, int)
+            return np.array(sample.target, dtype=np.int64)
+        assert isinstance(sample.target, tuple)
+        truth = np.zeros(self.out_channels, dtype=np.int64)
+        if sample.known_classes is not None:
+            truth[:] = -1
+            truth[list(sample.known_classes)] = 0
+        truth[list(sample.target)] = 1
+        return truth
+
+    def players(self, model: nn.Module) -> Mapping[str, nn.Module]:
+        return {"model": model}
+
+    def steps(self, model: nn.Module, batch: Batch) -> Iterable[tuple[str, Callable[[], Tensor]]]:
+        def loss() -> Tensor:
+            logits = model(batch.image).float()
+            if self.options.multilabel:
+                known = batch.target >= 0
+                truth = batch.target.clamp_min(0).float()
+                each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+                return (each * known).sum() / known.sum().clamp_min(1)
+            weight = torch.tensor(self.options.weights, device=logits.device) if self.options.weights else None
+            return F.cross_entropy(logits, batch.target, weight, label_smoothing=self.options.smoothing)
+
+        yield "model", loss
+
+    def infer(self, models: Sequence[nn.Module], x: Tensor) -> Tensor:
+        """(K,) probabilities."""
+        x = x.to(next(models[0].parameters()).device)
+        mirrored = [x, *(x.flip(a + 2) for a in self.plan.augment.mirror)] if self.plan.inference.mirror else [x]
+        logits = torch.stack([model(view).float()[0] for model in models for view in mirrored])
+        each = logits.sigmoid() if self.options.multilabel else logits.softmax(dim=1)
+        return each.mean(dim=0)
+
+    def decode(self, raw: Tensor, prepared: Prepared) -> ClassScores:
+        return ClassScores(raw.double().cpu().numpy(), self.options.multilabel)
+
+    def score(self, model: nn.Module, x: Tensor, target: int) -> Tensor:
+        """The class's logit."""
+        logits: Tensor = model(x).float()
+        return logits[:, target]
+
+    def metrics(self) -> Metrics:
+        return Metrics(self.plan.classes, self.options.multilabel)
+
+    def draw(self, image: Image, sample: Sample | None, prediction: Prediction) -> RGB:
+        return drawing.picture(image)
+
+    def write(self, prediction: Prediction, sample: Sample, folder: Path) -> Path | None:
+        return None
+
+    def finish(self, predictions: Mapping[str, Prediction], folder: Path) -> Path:
+        """`predictions.csv`: id, then one probability column per class."""
+        path = folder / "predictions.csv"
+        folder.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as beside, beside.open("w", newline="") as file:
+            table = csv.writer(file)
+            table.writerow(["id", *(c.name for c in self.plan.classes)])
+            for name, prediction in predictions.items():
+                assert isinstance(prediction, ClassScores)
+                table.writerow([name, *(f"{p:.6f}" for p in prediction.probabilities)])
+        return path
+
+
+class Metrics:
+    """AUROC, accuracy, balanced accuracy, sensitivity and specificity (macro over classes where there are more than two)."""
+
+    headline = "auroc"
+
+    def __init__(self, classes: Sequence[core.Class], multilabel: bool) -> None:
+        self.classes = classes
+        self.multilabel = multilabel
+
+    def case(self, sample: Sample, prediction: Prediction) -> Row:
+        assert isinstance(prediction, ClassScores)
+        truth = sample.target if isinstance(sample.target, tuple) else (sample.target,)
+        names = [self.classes[k].name for k in truth if isinstance(k, int)]
+        chosen = (
+            prediction.probabilities > 0.5
+            if self.multilabel
+            else np.arange(len(self.classes)) == np.argmax(prediction.probabilities)
+        )
+        row: dict[str, float | str] = {"truth": "|".join(names)}
+        row["prediction"] = "|".join(c.name for c, is_in in zip(self.classes, chosen, strict=True) if is_in)
+        row.update({f"p_{c.name}": float(p) for c, p in zip(self.classes, prediction.probabilities, strict=True)})
+        return row
+
+    def worth(self, row: Row) -> float:
+        """Smallest probability given to what is true."""
+        true = str(row["truth"]).split("|")
+        return min(float(row[f"p_{c.name}"]) if c.name in true else 1 - float(row[f"p_{c.name}"]) for c in self.classes)
+
+    def summary(self, rows: Sequence[Row], patients: Sequence[str | None]) -> Mapping[str, bootstrap.Interval]:
+        scores = np.array([[float(r[f"p_{c.name}"]) for c in self.classes] for r in rows])
+        truth = np.array([[c.name in str(r["truth"]).split("|") for c in self.classes] for r in rows])
+        names = [c.name for c in self.classes]
+        lacking = ranking.undefined(truth, names)
+        decided = scores > 0.5 if self.multilabel else np.arange(len(names)) == scores.argmax(axis=1)[:, None]
+        # With two exclusive classes every figure speaks of the second one, the finding.
+        binary = len(names) == 2 and not self.multilabel
+
+        def of(measure: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]) -> bootstrap.Interval:
+            def statistic(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+                each = measure(weights)
+                return each[..., 1] if binary else each.mean(axis=-1)
+
+            return bootstrap.interval(statistic, patients, note=lacking)
+
+        def outcomes(weights: npt.NDArray[np.float64]) -> ranking.Outcomes:
+            return ranking.Outcomes.of(decided, truth, weights)
+
+        right = (decided == truth).all(axis=1)
+        return {
+            "auroc": of(lambda w: ranking.per_class(ranking.auroc, scores, truth, w)),
+            "accuracy": bootstrap.mean(right.astype(np.float64), patients),
+            "balanced_accuracy": of(
+                lambda w: outcomes(w).balanced_accuracy if binary or self.multilabel else outcomes(w).sensitivity
+            ),
+            "sensitivity": of(lambda w: outcomes(w).sensitivity),
+            "specificity": of(lambda w: outcomes(w).specificity),
+            "average_precision": of(lambda w: ranking.per_class(ranking.average_precision, scores, truth, w)),
+        }

@@ -1,0 +1,1 @@
+"""Losses and windowed inference that several tasks share."""

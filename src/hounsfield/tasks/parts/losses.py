@@ -1,0 +1,75 @@
+"""Losses, each right where a class is absent, a batch is small, or part of a target is unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hounsfield.data.prepare import IGNORE
+
+DenseLoss = Callable[[Tensor, Tensor, float], Tensor]
+
+
+def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean over known voxels of -log softmax; 0 where none is known. logits (B, K, *s); target (B, *s) index or IGNORE."""
+    known = target != IGNORE
+    each = F.cross_entropy(logits.float(), target.long().clamp_max(logits.shape[1] - 1), reduction="none")
+    return (each * known).sum() / known.sum().clamp_min(1)
+
+
+def soft_dice(probabilities: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """1 - mean Dice over the classes that the batch's truth or prediction holds (Milletari 2016, eq. 3, over the whole batch).
+
+    probabilities, truth: (B, K, *s) in [0, 1]; known: (B, 1 or K, *s) 0/1. Over the batch, so that a class absent from one
+    small patch does not dominate; a class absent from truth counts by what is wrongly predicted, smoothed by one voxel.
+    """
+    axes = (0, *range(2, truth.ndim))
+    probabilities, truth = probabilities.float() * known, truth * known
+    both = (probabilities * truth).sum(axes)
+    total = probabilities.sum(axes) + truth.sum(axes)
+    return 1 - ((2 * both + 1) / (total + 1)).mean()
+
+
+def exclusive_overlap(logits: Tensor, target: Tensor, dice: float) -> Tensor:
+    """cross_entropy + dice * soft_dice over foreground classes. logits (B, 1 + K, *s); target (B, *s) with IGNORE."""
+    loss = cross_entropy(logits, target)
+    if dice == 0:
+        return loss
+    known = (target != IGNORE)[:, None]
+    index = torch.where(target == IGNORE, 0, target.long())
+    truth = F.one_hot(index, logits.shape[1]).movedim(-1, 1)[:, 1:].to(logits.dtype)
+    return loss + dice * soft_dice(logits.float().softmax(1)[:, 1:], truth, known)
+
+
+def region_overlap(logits: Tensor, target: Tensor, dice: float) -> Tensor:
+    """Binary cross-entropy + dice * soft_dice for overlapping regions. logits, target (B, R, *s); target 0, 1 or IGNORE."""
+    known = target != IGNORE
+    truth = torch.where(known, target, 0).to(logits.dtype)
+    each = F.binary_cross_entropy_with_logits(logits.float(), truth.float(), reduction="none")
+    loss = (each * known).sum() / known.sum().clamp_min(1)
+    return loss if dice == 0 else loss + dice * soft_dice(logits.float().sigmoid(), truth, known)
+
+
+def deep(loss: DenseLoss, outputs: Tensor | tuple[Tensor, ...], target: Tensor, dice: float) -> Tensor:
+    """A dense loss on every scale of a deeply supervised output, fine to coarse, weights halving and summing to 1.
+
+    target (B, *s) or (B, R, *s) uint8 is thinned to each scale by nearest voxels, so labels stay labels.
+    """
+    scales = (outputs,) if isinstance(outputs, Tensor) else outputs
+    weights = [0.5**k for k in range(len(scales))]
+    each = [loss(output, thin(target, output.shape[2:]), dice) for output in scales]
+    return torch.stack([w / sum(weights) * value for w, value in zip(weights, each, strict=True)]).sum()
+
+
+def thin(target: Tensor, shape: torch.Size) -> Tensor:
+    """Labels (B, *s) or (B, R, *s) at the voxels nearest to a coarser grid's centres."""
+    first = target.ndim - len(shape)
+    for axis, size in enumerate(shape):
+        have = target.shape[first + axis]
+        if have != size:
+            at = ((torch.arange(size, device=target.device) + 0.5) * have / size - 0.5).round().long()
+            target = target.index_select(first + axis, at)
+    return target

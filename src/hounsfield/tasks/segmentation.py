@@ -1,0 +1,198 @@
+"""Segmentation: a class for every voxel (exclusive classes with background, or regions that may overlap), in 2D and 3D."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain, combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from hounsfield import io
+from hounsfield.core import plan as core
+from hounsfield.core.errors import InputError
+from hounsfield.core.fingerprint import Fingerprint
+from hounsfield.core.image import Image, Meta
+from hounsfield.core.prediction import Prediction
+from hounsfield.core.sample import Sample
+from hounsfield.data.dataset import Dataset
+from hounsfield.data.loader import Batch
+from hounsfield.data.prepare import Placement, Prepared, prepare_labels
+from hounsfield.metrics import bootstrap, overlap
+from hounsfield.tasks import RGB, Row
+from hounsfield.tasks.parts import drawing, losses
+from hounsfield.tasks.parts.windows import Slab, slabs
+
+KIND = "dense"
+MODEL = "unet"
+
+
+class Options(core.Options):
+    """regions: classes may overlap, one output each with a sigmoid; else they exclude each other. dice: weight of the Dice
+    loss beside cross-entropy. ignore_value: mask value that teaches nothing."""
+
+    regions: bool = False
+    dice: float = 1.0
+    ignore_value: int | None = None
+
+
+def targets(dataset: Dataset) -> None:
+    """Raises InputError BAD_LABEL where samples carry no masks or no class."""
+    without = [s.id for s in dataset.samples if not callable(s.target)]
+    if without or not dataset.classes:
+        raise InputError(
+            "BAD_LABEL",
+            dataset.root,
+            found=f"{len(without)} samples without a mask (first: {without[0]})" if without else "no class in any mask",
+            expected="a mask for every image",
+            fix="add the masks, or choose another task with --task",
+        )
+
+
+def rules(fingerprint: Fingerprint) -> core.Decision:
+    """Dice weight and region outputs."""
+    return core.Decision(
+        {"regions": fingerprint.multilabel, "dice": 1.0},
+        {"dice": f"smallest class is {min(c.fraction for c in fingerprint.classes):.2%} of voxels: Dice beside cross-entropy"},
+    )
+
+
+class Solver:
+    """See hounsfield.tasks.Solver."""
+
+    def __init__(self, plan: core.Plan) -> None:
+        assert isinstance(plan.task_options, Options)
+        self.plan = plan
+        self.options = plan.task_options
+        self.out_channels = len(plan.classes) + (0 if self.options.regions else 1)
+
+    def encode(self, sample: Sample, placement: Placement) -> npt.NDArray[np.uint8]:
+        assert callable(sample.target)
+        valid = sample.valid_mask() if sample.valid_mask else None
+        labels = prepare_labels(sample.target(), placement, self.plan.classes, valid, self.options.ignore_value)
+        encoded: npt.NDArray[np.uint8] = labels.numpy()
+        return encoded
+
+    def players(self, model: nn.Module) -> Mapping[str, nn.Module]:
+        return {"model": model}
+
+    def steps(self, model: nn.Module, batch: Batch) -> Iterable[tuple[str, Callable[[], Tensor]]]:
+        def loss() -> Tensor:
+            outputs = model(batch.image)
+            if self.options.regions:
+                return losses.deep(losses.region_overlap, outputs, batch.target, self.options.dice)
+            return losses.deep(losses.exclusive_overlap, outputs, batch.target[:, 0], self.options.dice)
+
+        yield "model", loss
+
+    def infer(self, models: Sequence[nn.Module], x: Tensor) -> Iterable[Slab]:
+        device = next(models[0].parameters()).device
+        mirrors = self.plan.augment.mirror if self.plan.inference.mirror else ()
+        flips = list(chain.from_iterable(combinations(mirrors, k) for k in range(len(mirrors) + 1)))
+
+        def probabilities(window: Tensor) -> Tensor:
+            total = torch.zeros(())
+            for model in models:
+                for axes in flips:
+                    turned = [a + 2 for a in axes]
+                    out = self._activate(model(window.flip(turned) if turned else window).float())
+                    total = total.to(out.device) + (out.flip(turned) if turned else out)
+            return total / (len(models) * len(flips))
+
+        return slabs(probabilities, x[0], self.plan.patch, self.plan.inference.overlap, self.out_channels, device)
+
+    def decode(self, raw: Iterable[Slab], prepared: Prepared) -> Image:
+        """Labels in the source's values, on the source's grid: (1, *source), or (R, *source) 0/1 regions."""
+        if self.options.regions:
+            return Image(prepared.back_labels(raw, lambda p: (p > 0.5).to(torch.uint8)), prepared.source, Meta("prediction"))
+        index = prepared.back_labels(raw, lambda p: p.argmax(dim=0, keepdim=True).to(torch.uint8))
+        values = np.array([0, *(c.value for c in self.plan.classes)])
+        if np.array_equal(values, np.arange(len(values))):
+            return Image(index, prepared.source, Meta("prediction"))
+        kind = np.uint8 if values.max() <= 255 else np.uint16
+        return Image(values.astype(kind)[index], prepared.source, Meta("prediction"))
+
+    def score(self, model: nn.Module, x: Tensor, target: int) -> Tensor:
+        """Mean log-probability margin of the class over the voxels where the model sees it (all voxels where it sees none)."""
+        logits = model(x).float()
+        channel = target if self.options.regions else target + 1
+        share = self._activate(logits)[:, channel].detach()
+        weight = torch.where(share > 0.5, share, 0.0)
+        weight = torch.where(weight.flatten(1).sum(1).reshape(-1, *[1] * (weight.ndim - 1)) > 0, weight, share + 1e-6)
+        mean: Tensor = (logits[:, channel] * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+        return mean
+
+    def metrics(self) -> Metrics:
+        return Metrics(self.plan.classes, self.options.ignore_value)
+
+    def draw(self, image: Image, sample: Sample | None, prediction: Prediction) -> RGB:
+        assert isinstance(prediction, Image)
+        truth = sample.target() if sample is not None and callable(sample.target) else None
+        return drawing.contours(image, truth, prediction, self.plan.classes)
+
+    def write(self, prediction: Prediction, sample: Sample, folder: Path) -> Path:
+        """`<id>.nii.gz`, or `<id>.png` for raster input, in the values of the source masks."""
+        assert isinstance(prediction, Image)
+        raster = prediction.ndim == 2 and prediction.geometry.space == "none" and prediction.channels == 1
+        path = folder / f"{sample.id}{'.png' if raster else '.nii.gz'}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        io.write(prediction, path, overwrite=True)
+        return path
+
+    def finish(self, predictions: Mapping[str, Prediction], folder: Path) -> Path | None:
+        return None
+
+    def _activate(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid() if self.options.regions else logits.softmax(dim=1)
+
+
+class Metrics:
+    """Dice and IoU per class and their means; both masks empty count 1, one empty 0, and never a case is dropped."""
+
+    headline = "dice"
+
+    def __init__(self, classes: Sequence[core.Class], ignore_value: int | None) -> None:
+        self.classes = classes
+        self.ignore_value = ignore_value
+
+    def case(self, sample: Sample, prediction: Prediction) -> Row:
+        assert callable(sample.target)
+        assert isinstance(prediction, Image)
+        valid = sample.valid_mask() if sample.valid_mask else None
+        truth = sample.target()
+        if not truth.geometry.same_grid(prediction.geometry):
+            raise grid_mismatch(sample, truth, prediction)
+        known = None if valid is None else valid.array[0]
+        if len(truth.array) > 1:
+            counts = overlap.count_regions(prediction.array > 0, truth.array > 0, valid=known)
+        else:
+            values = [c.value for c in self.classes]
+            counts = overlap.count_labels(prediction.array[0], truth.array[0], values, valid=known, ignore=self.ignore_value)
+        dice, iou = counts.dice, counts.iou
+        row: dict[str, Any] = {"dice": float(np.mean(dice)), "iou": float(np.mean(iou))}
+        for k, c in enumerate(self.classes):
+            row |= {f"dice_{c.name}": float(dice[k]), f"iou_{c.name}": float(iou[k])}
+            row |= {f"voxels_{c.name}": int(counts.truth[k]), f"predicted_{c.name}": int(counts.prediction[k])}
+        return row
+
+    def worth(self, row: Row) -> float:
+        return float(row["dice"])
+
+    def summary(self, rows: Sequence[Row], patients: Sequence[str | None]) -> Mapping[str, bootstrap.Interval]:
+        names = ["dice", "iou", *(f"{m}_{c.name}" for m in ("dice", "iou") for c in self.classes)]
+        return {n: bootstrap.mean([float(r[n]) for r in rows], patients) for n in names}
+
+
+def grid_mismatch(sample: Sample, truth: Image, prediction: Image) -> InputError:
+    """The truth lies on another grid than the image that was predicted."""
+    return InputError(
+        "GRID_MISMATCH",
+        sample.id,
+        found=f"a mask of {truth.geometry.shape} with affine {np.round(truth.geometry.affine, 3).tolist()}",
+        expected=f"the image's {prediction.geometry.shape} with affine {np.round(prediction.geometry.affine, 3).tolist()}",
+        fix="resample the mask to its image",
+    )

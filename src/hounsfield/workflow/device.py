@@ -1,0 +1,42 @@
+"""Which device does the work, and what to say when its memory does not hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from hounsfield.core.errors import InputError, ResourceError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """auto: CUDA, else Apple's MPS, else the CPU. Raises InputError BAD_OPTION for a device that is not there."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(d for d in ("cuda", "mps", "cpu") if there[d]))
+    if not there.get(name.split(":")[0], False):
+        have = ", ".join(d for d, ok in there.items() if ok)
+        raise InputError(
+            "BAD_OPTION", "--device", found=f"{name!r}, which is not here", expected=f"one of {have}", fix="leave --device out"
+        )
+    return torch.device(name)
+
+
+@contextmanager
+def memory_guard(where: str, smaller: str) -> Iterator[None]:
+    """Turns every framework's out-of-memory into ResourceError OUT_OF_MEMORY that names the smaller setting."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _too_much(where, smaller, str(error)) from error
+    except RuntimeError as error:
+        # The CPU allocator raises a plain RuntimeError.
+        if "not enough memory" not in str(error) and "out of memory" not in str(error):
+            raise
+        raise _too_much(where, smaller, str(error)) from error
+
+
+def _too_much(where: str, smaller: str, message: str) -> ResourceError:
+    first = message.strip().splitlines()[0][:120] if message.strip() else "no memory left"
+    return ResourceError("OUT_OF_MEMORY", where, found=first, expected="memory for it", fix=smaller)

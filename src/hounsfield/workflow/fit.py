@@ -1,0 +1,307 @@
+"""The training loop: knows players and steps, no task. Everything it does is a function of plan, seed and step."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from hounsfield.core.errors import DivergedError, InputError, RunInterruptedError
+from hounsfield.core.plan import Plan, Training
+from hounsfield.data.loader import Batch, Loader
+from hounsfield.tasks import Solver
+from hounsfield.workflow.run import read_tensors, write_json, write_tensors
+
+SAVE_SHARE = 0.01  # of the time that may go into checkpoints, and
+SAVE_EVERY = 2.0  # seconds that at least lie between them
+WATCHES = 5  # looks at validation cases during a training
+PACE_STEPS = 20  # whose mean duration says how fast the machine is
+
+
+@dataclass(frozen=True)
+class State:
+    """step: of `total` that are done. progress: of the schedule, 0 to 1. seconds: trained so far, over all sittings."""
+
+    step: int
+    total: int
+    progress: float = 0.0
+    seconds: float = 0.0
+
+    def advance(self, seconds: float) -> State:
+        left = self.total - self.step
+        progress = self.progress + (1 - self.progress) / left
+        return replace(self, step=self.step + 1, progress=progress, seconds=self.seconds + seconds)
+
+
+@dataclass(frozen=True)
+class Member:
+    """The folder of one member: `weights.safetensors` when finished, `last/checkpoint.safetensors` before, `metrics.jsonl`."""
+
+    folder: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights.safetensors"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "last" / "checkpoint.safetensors"
+
+    def save(self, state: State, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
+        tensors = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
+        write_tensors(self.checkpoint, tensors, {"state": json.dumps(asdict(state))})
+
+    def load(self) -> tuple[State, dict[str, dict[str, Tensor]]] | None:
+        """The last checkpoint, or None before the first. Raises InputError BAD_WEIGHTS where it is damaged."""
+        if not self.checkpoint.exists():
+            return None
+        tensors = read_tensors(self.checkpoint)
+        with safe_open(str(self.checkpoint), "pt") as file:
+            about = json.loads((file.metadata() or {})["state"])
+        groups: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            group, name = key.split("/", 1)
+            groups.setdefault(group, {})[name] = value
+        return State(**about), groups
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the log of steps that will be done again."""
+        path = self.folder / "metrics.jsonl"
+        if path.exists():
+            kept = [line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step]
+            path.write_text("".join(line + "\n" for line in kept))
+
+
+class Clock:
+    """Wall-clock time for training. ends: monotonic seconds when it must be over, None for no limit."""
+
+    def __init__(self, ends: float | None = None) -> None:
+        self.ends = ends
+        self.last = time.monotonic()
+        self.recent: deque[float] = deque(maxlen=PACE_STEPS)
+
+    def tick(self) -> float:
+        """Seconds that the step took which ends now."""
+        now = time.monotonic()
+        spent, self.last = now - self.last, now
+        self.recent.append(spent)
+        return spent
+
+    def skip(self) -> None:
+        """What was done since the last tick was no step."""
+        self.last = time.monotonic()
+
+    def fit(self, state: State, planned: int) -> State:
+        """The same state with as many steps to go as the pace allows, at most as planned: on a machine that turns slower the
+        schedule anneals early, and smoothly, as progress only moves on from where it is."""
+        if self.ends is None or len(self.recent) < PACE_STEPS // 2:
+            return state
+        pace = sum(self.recent) / len(self.recent)
+        affordable = max(1, int((self.ends - self.last) / pace))
+        return replace(state, total=min(planned, state.step + affordable))
+
+
+def one_cycle(progress: float, how: Training) -> float:
+    """Learning rate at `progress` in [0, 1]: linear warm-up, then a cosine to a thousandth (Smith and Topin 2018)."""
+    if progress < how.warmup:
+        return how.lr * (0.04 + 0.96 * progress / how.warmup)
+    done = (progress - how.warmup) / max(1 - how.warmup, 1e-9)
+    return how.lr * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+
+class Average:
+    """Exponential moving average of a model's weights and buffers; young averages forget faster (decay (1+t)/(10+t))."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.live = list(model.state_dict().values())
+        self.kept = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        for kept, live in zip(self.kept.values(), self.live, strict=True):
+            if kept.is_floating_point():
+                kept.lerp_(live.to(kept.dtype), weight)
+            else:
+                kept.copy_(live)
+
+
+Watch = Callable[[Mapping[str, Tensor]], float]
+Tell = Callable[[State, float, float | None], None]
+
+
+def fit(
+    model: nn.Module, solver: Solver, loader: Loader, plan: Plan, member: Member, clock: Clock, watch: Watch, tell: Tell
+) -> State:
+    """Train `model` in place to the end of the plan and write the averaged weights; continues from the last checkpoint.
+
+    watch: the headline figure of the averaged weights on a few validation cases. tell: called after every step with
+    (state, loss, figure). Raises DivergedError NAN_LOSS (the last good weights stay), RunInterruptedError after Ctrl-C.
+    """
+    how, device = plan.training, next(model.parameters()).device
+    players = solver.players(model)
+    optimisers = {
+        name: torch.optim.AdamW(part.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True)
+        for name, part in players.items()
+    }
+    average = Average(model, how.ema)
+    state = _restore(member, model, average, optimisers) or State(0, how.steps)
+    watched = time.monotonic()
+    due = watched + SAVE_EVERY
+    value: float | None = None
+    clock.skip()
+    with closing(loader.ahead(state.step)) as ahead:
+        try:
+            for raw in ahead:
+                if state.step >= state.total:
+                    break
+                torch.manual_seed(plan.seed * 1_000_003 + state.step)
+                batch = loader.finish(raw, state.step, device)
+                for optimiser in optimisers.values():
+                    optimiser.param_groups[0]["lr"] = one_cycle(state.progress, how)
+                loss = _step(model, solver, batch, how, players, optimisers)
+                if not math.isfinite(loss):
+                    _stop_diverged(member, state, batch, loss)
+                average.update(state.step)
+                state = clock.fit(state.advance(clock.tick()), how.steps)
+                if _due(state, watched):
+                    value = watch(average.kept)
+                    watched = time.monotonic()
+                    clock.skip()
+                member.log(
+                    {
+                        "step": state.step,
+                        "loss": round(loss, 6),
+                        "lr": one_cycle(state.progress, how),
+                        "seconds": round(state.seconds, 3),
+                        "value": value,
+                    }
+                )
+                tell(state, loss, value)
+                value = None
+                if time.monotonic() > due:
+                    due = _save(member, state, model, average, optimisers)
+                    clock.skip()
+        except KeyboardInterrupt:
+            _save(member, state, model, average, optimisers)
+            raise RunInterruptedError(
+                "INTERRUPTED",
+                member.folder,
+                found=f"Ctrl-C at step {state.step} of {state.total}",
+                expected="the end",
+                fix="continue with --resume",
+            ) from None
+    _save(member, state, model, average, optimisers)
+    write_tensors(member.weights, average.kept)
+    return state
+
+
+def _step(
+    model: nn.Module,
+    solver: Solver,
+    batch: Batch,
+    how: Training,
+    players: Mapping[str, nn.Module],
+    optimisers: Mapping[str, torch.optim.Optimizer],
+) -> float:
+    """One optimiser step of every player in turn; returns the sum of their losses."""
+    model.train()
+    total = 0.0
+    for turn in zip(*(solver.steps(model, part) for part in batch.parts(how.accumulate)), strict=True):
+        player = turn[0][0]
+        optimisers[player].zero_grad(set_to_none=True)
+        for _, loss_fn in turn:
+            with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=how.amp):
+                loss = loss_fn() / how.accumulate
+            loss.backward()
+            total += float(loss.detach())
+        if how.clip > 0:
+            nn.utils.clip_grad_norm_(players[player].parameters(), how.clip)
+        if math.isfinite(total):
+            optimisers[player].step()
+    return total
+
+
+def _due(state: State, watched: float) -> bool:
+    """WATCHES times over the training, and not more than once a second; never at the end, where evaluation follows."""
+    step = max(1, state.total // (WATCHES + 1))
+    return state.step % step == 0 and state.total - state.step >= step and time.monotonic() - watched > 1.0
+
+
+def _stop_diverged(member: Member, state: State, batch: Batch, loss: float) -> None:
+    write_json(member.folder / "diverged.json", {"step": state.step, "loss": str(loss), "cases": list(batch.ids)})
+    raise DivergedError(
+        "NAN_LOSS",
+        member.folder,
+        found=f"loss {loss} at step {state.step} on {', '.join(batch.ids[:4])} (all in diverged.json)",
+        expected="a finite loss",
+        fix="look at these cases, or lower the rate with --set training.lr=...; the last good weights are in last/",
+    )
+
+
+def _save(
+    member: Member, state: State, model: nn.Module, average: Average, optimisers: Mapping[str, torch.optim.Optimizer]
+) -> float:
+    """Write the checkpoint; returns the monotonic time when the next one is due."""
+    begun = time.monotonic()
+    groups: dict[str, Mapping[str, Tensor]] = {"model": model.state_dict(), "average": average.kept}
+    for name, optimiser in optimisers.items():
+        moments = optimiser.state_dict()["state"]
+        groups[f"optimiser.{name}"] = {
+            f"{i}.{k}": torch.as_tensor(v) for i, values in moments.items() for k, v in values.items()
+        }
+    member.save(state, groups)
+    ended = time.monotonic()
+    return ended + max(SAVE_EVERY, (ended - begun) / SAVE_SHARE)
+
+
+def _restore(
+    member: Member, model: nn.Module, average: Average, optimisers: Mapping[str, torch.optim.Optimizer]
+) -> State | None:
+    found = member.load()
+    if found is None:
+        return None
+    state, groups = found
+    try:
+        model.load_state_dict(groups["model"])
+        for name, value in groups["average"].items():
+            average.kept[name].copy_(value)
+        for name, optimiser in optimisers.items():
+            moments: dict[int, dict[str, Tensor]] = {}
+            for key, value in groups.get(f"optimiser.{name}", {}).items():
+                index, what = key.split(".", 1)
+                moments.setdefault(int(index), {})[what] = value
+            optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise InputError(
+            "BAD_WEIGHTS",
+            member.checkpoint,
+            found="a checkpoint of another model",
+            expected="this plan's",
+            fix="train anew with --overwrite",
+        ) from error
+    member.forget_after(state.step)
+    return state
+
+
+def read_log(member: Member) -> Iterator[dict[str, Any]]:
+    """The lines of metrics.jsonl: step, loss, lr, seconds, and value where validation cases were looked at."""
+    path = member.folder / "metrics.jsonl"
+    for line in path.read_text().splitlines() if path.exists() else []:
+        yield json.loads(line)

@@ -1,0 +1,154 @@
+"""The one Predictor: file -> image -> model grid -> task -> source grid; training, evaluation and serving use it too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from hounsfield.core.errors import InputError
+from hounsfield.core.image import Image
+from hounsfield.core.plan import Plan
+from hounsfield.core.prediction import Prediction
+from hounsfield.core.sample import Sample
+from hounsfield.data.channels import read_case
+from hounsfield.data.dataset import Dataset, ImageFile
+from hounsfield.data.prepare import Prepared, prepare
+from hounsfield.data.readers import open_dataset
+from hounsfield.tasks import TASKS
+from hounsfield.workflow.console import SILENT, Console, track
+from hounsfield.workflow.device import choose_device, memory_guard
+from hounsfield.workflow.run import Run
+
+
+class Predictor:
+    """A trained run, ready to predict: `Predictor("runs/lungs")("scan.nii.gz")`.
+
+    device: "auto", "cpu", "cuda", "mps". Raises InputError NOT_A_RUN, BAD_WEIGHTS, BAD_OPTION.
+    """
+
+    def __init__(self, run: Run | str | Path, device: str = "auto") -> None:
+        opened = run if isinstance(run, Run) else Run(run)
+        self._set(opened.plan, opened.models(choose_device(device)))
+
+    @classmethod
+    def of(cls, plan: Plan, models: Sequence[nn.Module]) -> Predictor:
+        """From models at hand, on the device where they are."""
+        self = cls.__new__(cls)
+        self._set(plan, models)
+        return self
+
+    def _set(self, plan: Plan, models: Sequence[nn.Module]) -> None:
+        self.plan = plan
+        self.models = list(models)
+        self.solver = TASKS.load(plan.task).Solver(plan)
+
+    def __call__(self, case: Image | Sample | str | Path) -> Prediction:
+        """The prediction on the source's own grid, in the source's values. Raises InputError for what cannot be read."""
+        prepared = self.prepare(self.read(case))
+        with (
+            torch.inference_mode(),
+            memory_guard("predict", "use a smaller window with --set patch=... at training, or another machine"),
+        ):
+            return self.solver.decode(self.solver.infer(self.models, prepared.tensor[None]), prepared)
+
+    def read(self, case: Image | Sample | str | Path) -> Image:
+        """All channels of the case."""
+        if isinstance(case, Image):
+            return case
+        if not isinstance(case, Sample):
+            path = Path(case)
+            case = Sample(path.name, (ImageFile(path),))
+        return read_case(case, len(self.plan.channels))
+
+    def prepare(self, image: Image) -> Prepared:
+        """The image on the model grid."""
+        return prepare(image, self.plan.grid, self.plan.normalise)
+
+
+def predict(
+    run: Run | str | Path,
+    inputs: Sequence[str | Path],
+    out: str | Path,
+    *,
+    split: str | None = None,
+    overwrite: bool = False,
+    device: str = "auto",
+    console: Console = SILENT,
+) -> list[Path]:
+    """Predict every case of `inputs` (files, folders, datasets) into the folder `out`; returns what was written.
+
+    split: only the cases of this part ("train", "val", "test"), as the dataset gives it, or as the run drew it.
+    Raises InputError OUTPUT_COLLISION, OUTPUT_EXISTS before any work is done.
+    """
+    opened = run if isinstance(run, Run) else Run(run)
+    samples = [s for path in inputs for s in cases_of(open_dataset(Path(path)), opened, split)]
+    folder = Path(out)
+    _refuse_collisions(samples, folder, overwrite)
+    predictor = Predictor(opened, device)
+    console.say(
+        f"{len(samples)} cases, {opened.plan.task} with {opened.plan.model} on {next(predictor.models[0].parameters()).device}"
+    )
+    table: dict[str, Prediction] = {}
+    written: list[Path] = []
+    for sample in track(console, "predicting", samples):
+        prediction = predictor(sample)
+        path = predictor.solver.write(prediction, sample, folder)
+        if path is None:
+            table[sample.id] = prediction
+        else:
+            written.append(path)
+    last = predictor.solver.finish(table, folder)
+    return [*written, last] if last is not None else written
+
+
+def cases_of(dataset: Dataset, run: Run, split: str | None) -> tuple[Sample, ...]:
+    """The samples of one part: as the run's own split says for the data it was trained on, else as the dataset does.
+
+    Raises InputError BAD_OPTION where there is no such part.
+    """
+    if split is None:
+        return dataset.samples
+    if split not in ("train", "val", "test"):
+        raise InputError("BAD_OPTION", "--split", found=repr(split), expected="train, val or test", fix="name one of them")
+    if Path(run.record.get("data", "")).resolve() == dataset.root.resolve():
+        chosen: Iterable[str] = getattr(run.split, split)
+        samples = dataset.select(list(chosen)).samples if chosen else ()
+    else:
+        samples = tuple(s for s in dataset.samples if s.split == split)
+    if not samples:
+        raise InputError(
+            "BAD_OPTION",
+            "--split",
+            found=f"no {split} part in {dataset.root.name}",
+            expected="a part that exists",
+            fix="leave --split out",
+        )
+    return samples
+
+
+def _refuse_collisions(samples: Sequence[Sample], folder: Path, overwrite: bool) -> None:
+    seen: Mapping[str, Sample] = {}
+    seen = dict(seen)
+    for sample in samples:
+        if sample.id in seen:
+            raise InputError(
+                "OUTPUT_COLLISION",
+                folder,
+                found=f"{seen[sample.id].images[0].path} and {sample.images[0].path}, both named {sample.id!r}",
+                expected="one output for each input",
+                fix="predict them into different folders",
+            )
+        seen[sample.id] = sample
+    names = ["predictions.csv", *(f"{s.id}{suffix}" for s in samples for suffix in (".nii.gz", ".png"))]
+    there = [name for name in names if (folder / name).exists()]
+    if there and not overwrite:
+        raise InputError(
+            "OUTPUT_EXISTS",
+            folder / there[0],
+            found="a file of this name",
+            expected="none",
+            fix="choose an empty folder, or --overwrite",
+        )
