@@ -15,15 +15,48 @@ if TYPE_CHECKING:
     from hounsfield.core.geometry import Geometry as Geometry
     from hounsfield.core.image import Image as Image
     from hounsfield.io import read as read
+    from hounsfield.io import write as write
+    from hounsfield.workflow.evaluate import evaluate as evaluate
+    from hounsfield.workflow.inspect import inspect as inspect
+    from hounsfield.workflow.predict import Predictor as Predictor
+    from hounsfield.workflow.predict import predict as predict
+    from hounsfield.workflow.report import report as report
+    from hounsfield.workflow.run import Run as Run
+    from hounsfield.workflow.train import Options as Options
+    from hounsfield.workflow.train import train as train
 
 _WHERE = {
     "Boxes": "hounsfield.core.boxes",
     "Geometry": "hounsfield.core.geometry",
     "Image": "hounsfield.core.image",
+    "Options": "hounsfield.workflow.train",
+    "Predictor": "hounsfield.workflow.predict",
+    "Run": "hounsfield.workflow.run",
+    "evaluate": "hounsfield.workflow.evaluate",
+    "inspect": "hounsfield.workflow.inspect",
+    "predict": "hounsfield.workflow.predict",
     "read": "hounsfield.io",
+    "report": "hounsfield.workflow.report",
+    "train": "hounsfield.workflow.train",
+    "write": "hounsfield.io",
 }
 
-__all__ = ["Boxes", "Geometry", "Image", "__version__", "read"]
+__all__ = [
+    "Boxes",
+    "Geometry",
+    "Image",
+    "Options",
+    "Predictor",
+    "Run",
+    "__version__",
+    "evaluate",
+    "inspect",
+    "predict",
+    "read",
+    "report",
+    "train",
+    "write",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -71,9 +71,9 @@ def volume() -> Callable[..., Path]:
 
     def write(path: Path, array: Array, affine: Array | None = None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        axes = (3, 2, 1, 0) if array.ndim == 4 else (2, 1, 0)
-        stored = array.transpose(axes) if array.ndim == 3 else np.moveaxis(array.transpose(0, 3, 2, 1), 0, -1)
-        nib.save(nib.Nifti1Image(stored, np.eye(4) if affine is None else affine), path)
+        stored = array.transpose(2, 1, 0) if array.ndim == 3 else np.moveaxis(array.transpose(0, 3, 2, 1), 0, -1)
+        image = nib.nifti1.Nifti1Image(stored, np.eye(4) if affine is None else affine)  # type: ignore[no-untyped-call]
+        nib.save(image, path)
         return path
 
     return write
@@ -83,12 +83,3 @@ def volume() -> Callable[..., Path]:
 def noise() -> Callable[..., Array]:
     """noise(seed, *shape): uint8 values that no other seed repeats."""
     return lambda seed, *shape: np.random.default_rng(seed).integers(0, 256, shape or (12, 12), dtype=np.uint8)
-
-
-@pytest.fixture(scope="session")
-def real() -> Path:
-    """The folder of real sets beside the project; the test is skipped where it is absent."""
-    folder = Path(__file__).parents[3] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("the real sets are not beside the project")
-    return folder

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
-from hounsfield.core.sample import Sample, Split as Part, Target
+from hounsfield.core.sample import Sample, Target
+from hounsfield.core.sample import Split as Part
 from hounsfield.data.dataset import Dataset, ImageFile, name_classes
 from hounsfield.data.split import PARTS, Split, make_split
 
@@ -40,9 +41,7 @@ def cohorts(draw: st.DrawFn) -> list[Sample]:
     count = draw(st.integers(2, 60))
     patients = draw(st.lists(st.one_of(st.none(), st.integers(0, 20)), min_size=count, max_size=count))
     classes = draw(st.lists(st.integers(0, 3), min_size=count, max_size=count))
-    return [
-        sample(k, c, None if who is None else f"p{who}") for k, (c, who) in enumerate(zip(classes, patients, strict=True))
-    ]
+    return [sample(k, c, None if who is None else f"p{who}") for k, (c, who) in enumerate(zip(classes, patients, strict=True))]
 
 
 @given(cohorts(), st.integers(0, 2**32), st.sampled_from([0.0, 0.2, 0.4]), st.randoms())
@@ -209,9 +208,9 @@ def test_json_round_trip_and_its_faults() -> None:
     text = split.to_json()
     assert '"schema": 1' in text
     assert Split.from_json(text, "split.json") == split
-    with pytest.raises(InputError, match="BAD_PLAN split.json"):
+    with pytest.raises(InputError, match=r"BAD_PLAN split\.json"):
         Split.from_json(text.replace('"schema": 1', '"schema": 2'), "split.json")
-    with pytest.raises(InputError, match="BAD_PLAN split.json: found the file"):
+    with pytest.raises(InputError, match=r"BAD_PLAN split\.json: found the file"):
         Split.from_json("{", "split.json")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -146,11 +147,14 @@ def test_shapes_that_would_broadcast_are_refused() -> None:
 
 def test_labels_must_be_integers_and_values_distinct() -> None:
     mask = np.ones((2, 2), dtype=np.uint8)
-    for call in (
-        lambda: count_labels(mask.astype(float), mask, (1,)),  # type: ignore[arg-type]
-        lambda: count_labels(mask, mask, (1, 1)),
-        lambda: count_regions(mask[None], mask[None]),  # type: ignore[arg-type]
-    ):
-        with pytest.raises(InputError) as error:
-            call()
-        assert error.value.code == "BAD_LABEL"
+    halves: Any = mask.astype(float)
+    channels: Any = mask[None]
+    with pytest.raises(InputError, match="labels of float64") as error:
+        count_labels(halves, mask, (1,))
+    assert error.value.code == "BAD_LABEL"
+    with pytest.raises(InputError, match=r"values \[1, 1\]") as error:
+        count_labels(mask, mask, (1, 1))
+    assert error.value.code == "BAD_LABEL"
+    with pytest.raises(InputError, match="channels of uint8") as error:
+        count_regions(channels, channels)
+    assert error.value.code == "BAD_LABEL"

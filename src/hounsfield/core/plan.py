@@ -6,9 +6,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
 from hounsfield.core.errors import InputError
 from hounsfield.core.registry import nearest
@@ -30,9 +30,16 @@ class Options(BaseModel):
             if first["type"] == "extra_forbidden":
                 owner: Any = cls
                 for part in first["loc"][:-1]:
-                    owner = owner.model_fields[part].annotation if hasattr(owner, "model_fields") else None
-                fields = getattr(owner, "model_fields", cls.model_fields)
+                    # A number is a place in a tuple of options.
+                    owner = get_args(owner)[0] if isinstance(part, int) else owner.model_fields[part].annotation
+                fields = owner.model_fields
                 found, expected, fix = f"unknown key {key!r}", "a key of the plan", nearest(str(first["loc"][-1]), fields)
+            elif not key:  # values that do not go together
+                found, expected, fix = (
+                    first["msg"].removeprefix("Value error, "),
+                    "values that fit together",
+                    "change one of them",
+                )
             else:
                 found = f"{key!r} = {first['input']!r}"[:200]
                 expected, fix = first["msg"], f"set {key!r} to such a value"
@@ -65,7 +72,7 @@ class Normalise(Options):
 
 
 class Grid(Options):
-    """The model grid. spacing: per axis (d, h, w), mm, or px where the data know no spacing; None: as each image comes.
+    """The model grid. spacing: per axis (d, h, w) in mm; None: as each image comes, and so does one that knows no spacing.
     size: whole-image models resize to it; None: windows of `Plan.patch` on the spacing.
     crop_foreground: leave out the margin where every channel is at its minimum."""
 
@@ -77,8 +84,8 @@ class Grid(Options):
 class Augment(Options):
     """Ranges of random changes, drawn per sample with the given probability. 0 switches a change off.
 
-    rotation: largest angle in degrees about each axis (3D: about d, h, w; 2D: one angle). scale: fraction. shift: fraction
-    of the patch.
+    rotation: largest angle in degrees about each axis (3D: about d, h, w, none about those left out; 2D: one angle).
+    scale: fraction. shift: fraction of the patch.
     elastic: displacement in voxels. mirror: axes of the model grid whose mirror image is anatomically possible.
     noise: standard deviation in normalised units. blur: sigma in voxels. gamma, contrast, brightness: fraction.
     low_resolution: strongest zoom-out factor.
@@ -86,16 +93,16 @@ class Augment(Options):
 
     probability: float = Field(default=0.5, ge=0, le=1)
     rotation: tuple[float, ...] = (15.0,)
-    scale: float = 0.2
-    shift: float = 0.05
-    elastic: float = 0.0
+    scale: float = Field(default=0.2, ge=0, lt=1)
+    shift: float = Field(default=0.05, ge=0)
+    elastic: float = Field(default=0.0, ge=0)
     mirror: tuple[int, ...] = ()
-    noise: float = 0.1
-    blur: float = 0.7
-    gamma: float = 0.3
-    contrast: float = 0.2
-    brightness: float = 0.1
-    low_resolution: float = 0.0
+    noise: float = Field(default=0.1, ge=0)
+    blur: float = Field(default=0.7, ge=0)
+    gamma: float = Field(default=0.3, ge=0)
+    contrast: float = Field(default=0.2, ge=0)
+    brightness: float = Field(default=0.1, ge=0)
+    low_resolution: float = Field(default=0.0, ge=0)
 
 
 class Training(Options):
@@ -143,6 +150,20 @@ class Plan(Options):
     model_options: SerializeAsAny[Options]
     seed: int = 0
     reasons: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        axes = {"patch": self.patch, "grid.spacing": self.grid.spacing, "grid.size": self.grid.size}
+        for key, values in axes.items():
+            if values is not None and (len(values) != self.ndim or min(values) <= 0):
+                raise ValueError(f"{key} = {list(values)} in {self.ndim}D, where it takes {self.ndim} numbers above 0")
+        if len(self.normalise) != len(self.channels):
+            raise ValueError(f"normalise for {len(self.normalise)} of {len(self.channels)} channels")
+        if not set(self.augment.mirror) <= set(range(self.ndim)):
+            raise ValueError(f"augment.mirror = {list(self.augment.mirror)} where the axes are 0 to {self.ndim - 1}")
+        if len(self.augment.rotation) > (1 if self.ndim == 2 else 3):
+            raise ValueError(f"augment.rotation = {list(self.augment.rotation)}, too many angles for {self.ndim}D")
+        return self
 
     @classmethod
     def parse_as(

@@ -10,13 +10,13 @@ from typing import NoReturn
 
 from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
-from hounsfield.core.image import Image
-from hounsfield.core.sample import LazyImage, Sample
+from hounsfield.core.sample import Sample
 from hounsfield.core.sample import Split as Part
 from hounsfield.data import duplicates
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.duplicates import Duplicate
 from hounsfield.data.facts import CaseFacts, FactStore, mask_of, measure, sample_key
+from hounsfield.data.layout import RGB
 from hounsfield.data.masks import in_threads
 from hounsfield.data.split import PARTS, Split
 
@@ -42,28 +42,6 @@ class Audit:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class FirstChannel:
-    """A lazy image reduced to its first channel, where all of them were found equal."""
-
-    lazy: LazyImage
-
-    @property
-    def path(self) -> Path:
-        return self.lazy.path
-
-    @property
-    def key(self) -> str:
-        return f"{self.lazy.key}:first"
-
-    def __call__(self) -> Image:
-        image = self.lazy()
-        return Image(image.array[:1], image.geometry, replace(image.meta, channels=()))
-
-    def __str__(self) -> str:
-        return str(self.lazy)
-
-
 def audit(
     dataset: Dataset,
     split: Split,
@@ -83,7 +61,7 @@ def audit(
     part_of = split.part_of()
     dataset = dataset.select(part_of)
     _check_patients(dataset, part_of)
-    facts = _measure(dataset, store, progress)
+    facts = measure_all(dataset, store, progress)
     _check_dimensions(dataset, facts)
     dataset, notes = _one_channel_count(dataset, facts)
     _check_labels(dataset, facts)
@@ -135,7 +113,11 @@ def _check_patients(dataset: Dataset, part_of: Mapping[str, Part]) -> None:
         )
 
 
-def _measure(dataset: Dataset, store: Path | None, progress: Callable[[int, int], None] | None) -> dict[str, CaseFacts]:
+def measure_all(dataset: Dataset, store: Path | None, progress: Callable[[int, int], None] | None) -> dict[str, CaseFacts]:
+    """Facts of every sample by id, each file read once, in threads; kept in and taken from `store` as `audit` does.
+
+    Raises what a file that cannot be read raises.
+    """
     kept = FactStore(store, dataset.root) if store else None
     known = kept.load() if kept else {}
 
@@ -164,27 +146,34 @@ def _check_dimensions(dataset: Dataset, facts: Mapping[str, CaseFacts]) -> None:
 
 
 def _one_channel_count(dataset: Dataset, facts: dict[str, CaseFacts]) -> tuple[Dataset, list[str]]:
-    """The dataset with colour files that hold nothing but grey reduced to one channel where grey files stand beside them."""
+    """The dataset with the number of channels that all its images can be read with, `facts` brought to it, and notes.
+
+    Grey pictures among colours are repeated, colours that hold nothing but grey are reduced (data/channels.py reads so).
+    """
     numbers = Counter(f.channels for f in facts.values())
-    expected = len(dataset.channels)
-    if set(numbers) == {expected}:
+    count = len(dataset.channels)
+    if set(numbers) == {count}:
         return dataset, []
-    single = all(len(s.images) == 1 for s in dataset.samples)
-    if single and 1 in numbers and all(f.grey for f in facts.values()):
-        changed = [s if facts[s.id].channels == 1 else replace(s, images=(FirstChannel(s.images[0]),)) for s in dataset.samples]
-        for sample in dataset.samples:
-            fact = facts[sample.id]
-            facts[sample.id] = replace(fact, channels=1, whole=fact.whole[:1], foreground=fact.foreground[:1])
-        note = f"{len(dataset) - numbers[1]} of {len(dataset)} images are grey saved as colour: their first channel is used"
-        return replace(dataset, samples=tuple(changed), channels=("intensity",)), [note]
-    odd = [str(s.images[0]) for s in dataset.samples if facts[s.id].channels != expected]
+    if set(numbers) == {1, 3} and count in (1, 3):
+        count = 1 if all(f.grey for f in facts.values()) else 3
+        names = ("intensity",) if count == 1 else RGB
+        changed = {f.id: _with_channels(f, count) for f in facts.values() if f.channels != count}
+        facts.update(changed)
+        how = "colour pictures of nothing but grey: one channel is used" if count == 1 else "grey among colours: repeated"
+        return replace(dataset, channels=names), [f"{len(changed)} of {len(dataset)} images are {how}"]
+    odd = [str(s.images[0]) for s in dataset.samples if facts[s.id].channels != count]
     raise InputError(
         "CHANNELS",
         dataset.root,
         found=", ".join(f"{n} images of {c} channel{'s' * (c != 1)}" for c, n in sorted(numbers.items())) + f": {_listed(odd)}",
-        expected=f"{expected} ({', '.join(dataset.channels)}) in every image",
+        expected=f"{count} ({', '.join(dataset.channels)}) in every image",
         fix="save all images alike",
     )
+
+
+def _with_channels(fact: CaseFacts, count: int) -> CaseFacts:
+    times = count // fact.channels or 1
+    return replace(fact, channels=count, whole=fact.whole[:count] * times, foreground=fact.foreground[:count] * times)
 
 
 def _check_labels(dataset: Dataset, facts: Mapping[str, CaseFacts]) -> None:

@@ -6,6 +6,7 @@ millimetres: anisotropic voxels are rotated as the body is.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -26,10 +27,10 @@ def generator(device: torch.device | str, *seed: int) -> torch.Generator:
 
 def margin(patch: Sequence[int], how: Augment) -> tuple[int, ...]:
     """Size of the region that must be read so that a rotated and zoomed patch finds its voxels (at most 1.5 patches)."""
-    turn = max(how.rotation, default=0.0) * torch.pi / 180
-    reach = (1 + how.scale) * float(torch.cos(torch.tensor(turn)) + torch.sin(torch.tensor(turn))) + 2 * how.shift
+    turn = min(math.radians(max(how.rotation, default=0.0)), math.pi / 4)
+    reach = (math.cos(turn) + math.sin(turn)) / (1 - how.scale) + 2 * how.shift
     factor = min(1.5, reach) if how.probability > 0 else 1.0
-    return tuple(int(p * factor + 0.999) if p > 1 else 1 for p in patch)
+    return tuple(math.ceil(p * factor) if p > 1 else 1 for p in patch)
 
 
 def augment(
@@ -90,7 +91,7 @@ def _affine(batch: int, n: int, how: Augment, draw: torch.Generator, device: tor
     for (a, b), limit in zip(planes, how.rotation, strict=False):
         if limit == 0:
             continue
-        angle = _uniform((batch,), limit * torch.pi / 180, draw, device) * _chosen(batch, how, draw, device)
+        angle = _uniform((batch,), math.radians(limit), draw, device) * _chosen(batch, how, draw, device)
         turn = torch.eye(n, device=device).repeat(batch, 1, 1)
         turn[:, a, a] = turn[:, b, b] = angle.cos()
         turn[:, a, b] = -angle.sin()
@@ -132,25 +133,20 @@ def _soften(image: Tensor, how: Augment, draw: torch.Generator) -> Tensor:
         factor = 1 + float(torch.rand(1, generator=draw, device=image.device)) * (how.low_resolution - 1)
         mode = "trilinear" if n == 3 else "bilinear"
         small = [max(1, round(s / factor)) for s in image.shape[2:]]
-        coarse = F.interpolate(F.interpolate(image, size=small, mode="nearest"), size=image.shape[2:], mode=mode)
+        # Not "nearest", which takes the first voxel of each block and so moves the image against its target.
+        coarse = F.interpolate(F.interpolate(image, size=small, mode="nearest-exact"), size=image.shape[2:], mode=mode)
         image = torch.where(_column(_chosen(batch, how, draw, image.device), image) > 0, coarse, image)
     return image
 
 
 def _convolve(image: Tensor, kernel: Tensor, axis: int) -> Tensor:
     """Each sample (B, C, *s) with its own kernel (B, k) along one spatial axis, border repeated."""
-    batch, channels, *spatial = image.shape
-    before, after = spatial[:axis], spatial[axis + 1 :]
-    rows = int(torch.tensor(before).prod()) if before else 1
-    columns = int(torch.tensor(after).prod()) if after else 1
-    radius = kernel.shape[1] // 2
-    # Samples become channels of one grouped convolution.
-    flat = image.reshape(1, batch, channels * rows, spatial[axis], columns).flatten(0, 1)
-    line = flat.reshape(batch, channels * rows, spatial[axis], columns)
-    line = F.pad(line, (0, 0, radius, radius), mode="replicate")
-    out = torch.zeros_like(flat)
+    batch, size, radius = len(image), image.shape[2 + axis], kernel.shape[1] // 2
+    line = image.reshape(batch, math.prod(image.shape[1 : 2 + axis]), size, math.prod(image.shape[3 + axis :]))
+    padded = F.pad(line, (0, 0, radius, radius), mode="replicate")
+    out = torch.zeros_like(line)
     for k in range(kernel.shape[1]):
-        out.addcmul_(line[:, :, k : k + spatial[axis]], kernel[:, k].reshape(batch, 1, 1, 1))
+        out.addcmul_(padded[:, :, k : k + size], kernel[:, k].reshape(batch, 1, 1, 1))
     return out.reshape(image.shape)
 
 
@@ -169,7 +165,7 @@ def _recolour(image: Tensor, how: Augment, draw: torch.Generator) -> Tensor:
         axes = tuple(range(1, image.ndim))
         low, high = image.amin(dim=axes, keepdim=True), image.amax(dim=axes, keepdim=True)
         power = torch.exp(_uniform((batch,), how.gamma, draw, device) * _chosen(batch, how, draw, device))
-        unit = ((image - low) / (high - low).clamp_min(1e-6)).clamp(1e-6, 1)
+        unit = ((image - low) / (high - low).clamp_min(1e-6)).clamp(0, 1)
         image = unit ** _column(power, image) * (high - low) + low
     if how.noise > 0:
         sigma = torch.rand(batch, generator=draw, device=device) * how.noise * _chosen(batch, how, draw, device)

@@ -11,8 +11,9 @@ from torch.nn import functional as F
 
 from hounsfield.core.errors import InputError
 from hounsfield.core.geometry import Geometry
-from hounsfield.core.image import Image, Meta
+from hounsfield.core.image import Image
 from hounsfield.core.sample import Sample
+from hounsfield.data.dataset import look_up
 
 LEAST_OVERLAP = 0.5  # of the first channel's voxels that another channel must cover
 
@@ -21,9 +22,9 @@ def read_case(sample: Sample, channels: int | None = None) -> Image:
     """All channels of a case on the grid of its first file. channels: how many are expected; None: as they are.
 
     Palette pictures become colours; a grey picture serves where three colours are expected, and three equal colours where
-    one grey is. Other grids are resampled to the first, linearly. Raises InputError CHANNELS, WRONG_DIMENSION.
+    one grey is. Other grids are resampled to the first, linearly. Raises InputError CHANNELS.
     """
-    parts = [_colours(lazy()) for lazy in sample.images]
+    parts = [look_up(lazy()) for lazy in sample.images]
     first = parts[0]
     arrays = [first.array]
     for part, lazy in zip(parts[1:], sample.images[1:], strict=True):
@@ -45,24 +46,18 @@ def read_case(sample: Sample, channels: int | None = None) -> Image:
     )
 
 
-def _colours(image: Image) -> Image:
-    """A palette picture as grey or RGB; every other image as it is."""
-    if image.meta.palette is None:
-        return image
-    colours = np.array(image.meta.palette, dtype=np.uint8)
-    array = np.take(colours, np.clip(image.array[0].astype(np.int64), 0, len(colours) - 1), axis=0)
-    planes: npt.NDArray[np.uint8] = np.ascontiguousarray(np.moveaxis(array, -1, 0))
-    planes = planes[:1] if (planes == planes[:1]).all() else planes
-    return Image(planes, image.geometry, Meta(image.meta.format, image.meta.modality, notes=image.meta.notes))
-
-
 def _onto(image: Image, grid: Geometry, name: str) -> npt.NDArray[np.float32]:
-    """`image` on another grid, by world position, linear; 0 outside. Raises InputError CHANNELS for too little overlap."""
+    """`image` on another grid, by world position, linear; outside, each channel's minimum (0 would be water in a CT).
+
+    Raises InputError CHANNELS for too little overlap.
+    """
     if image.ndim != grid.ndim or "none" in (image.geometry.space, grid.space):
         raise _apart(name, image.geometry.shape, grid.shape, "no common space")
     out: list[npt.NDArray[np.float32]] = []
     covered = 0
     source = torch.from_numpy(image.array.astype(np.float32))[None]
+    lowest = source.flatten(2).amin(dim=2).reshape(1, -1, *[1] * grid.ndim)
+    source -= lowest
     size = np.array(image.geometry.shape)
     for row in range(grid.shape[0]):  # slab by slab: the sampling grid is three times an image
         index = np.stack(np.meshgrid([row], *[np.arange(s) for s in grid.shape[1:]], indexing="ij"), -1).reshape(-1, grid.ndim)
@@ -70,7 +65,7 @@ def _onto(image: Image, grid: Geometry, name: str) -> npt.NDArray[np.float32]:
         covered += int(((position >= -0.5) & (position <= size - 0.5)).all(axis=1).sum())
         unit = torch.from_numpy(((2 * position + 1) / size - 1)[:, ::-1].astype(np.float32))
         at = unit.reshape(1, 1, *grid.shape[1:], grid.ndim)
-        out.append(F.grid_sample(source, at, align_corners=False)[0].numpy())
+        out.append((F.grid_sample(source, at, align_corners=False) + lowest)[0].numpy())
     if covered < LEAST_OVERLAP * np.prod(grid.shape):
         raise _apart(name, image.geometry.shape, grid.shape, f"{covered / np.prod(grid.shape):.0%} of it covered")
     return np.concatenate(out, axis=1)

@@ -36,8 +36,7 @@ COLOURS = (
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A lazy image in a file, or a folder of slices, of its own. The colours of a palette are looked up: what a mask keeps as
-    indices means nothing in an image."""
+    """A lazy image in a file, or a folder of slices, of its own."""
 
     path: Path
     choices: Choices = DEFAULT
@@ -47,7 +46,7 @@ class ImageFile:
         return f"{file_key(self.path)}:{self.choices.model_dump_json(exclude_defaults=True)}"
 
     def __call__(self) -> Image:
-        return look_up(io.read(self.path, self.choices))
+        return io.read(self.path, self.choices)
 
     def __str__(self) -> str:
         return f"{self.path.parent.name}/{self.path.name}"
@@ -130,13 +129,16 @@ def file_key(path: Path) -> str:
 
 
 def look_up(image: Image) -> Image:
-    """An indexed image in its palette's colours: one channel where all of them are grey, else RGB; others as they are."""
+    """An indexed image in its palette's colours: one channel where all of them are grey, else RGB; others as they are.
+
+    For images only: what a mask keeps as indices are its labels.
+    """
     if image.meta.palette is None:
         return image
     colours = np.array(image.meta.palette, dtype=np.uint8)
-    grey = (colours == colours[:, :1]).all()
-    array = np.moveaxis(colours[image.array[0]], -1, 0)[: 1 if grey else 3]
-    return Image(np.ascontiguousarray(array), image.geometry, replace(image.meta, palette=None))
+    planes = np.moveaxis(colours[np.minimum(image.array[0], len(colours) - 1)], -1, 0)
+    planes = planes[:1] if (planes == planes[:1]).all() else planes
+    return Image(np.ascontiguousarray(planes), image.geometry, replace(image.meta, palette=None))
 
 
 def name_classes(names: Iterable[tuple[int, str]]) -> tuple[Class, ...]:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hounsfield.core.sample import Sample
 from hounsfield.core.sample import Split as Part
+from hounsfield.data.channels import read_case
 from hounsfield.data.facts import CaseFacts, block_means, standardise
 from hounsfield.data.masks import in_threads
 
@@ -104,7 +105,7 @@ def _most_alike(rows: Sequence[str], columns: Sequence[str], facts: Mapping[str,
 
 
 def _grey(sample: Sample) -> npt.NDArray[np.float32]:
-    array: npt.NDArray[np.float32] = sample.images[0]().array.mean(axis=0, dtype=np.float32)
+    array: npt.NDArray[np.float32] = read_case(sample).array.mean(axis=0, dtype=np.float32)
     return array
 
 

@@ -18,6 +18,7 @@ from hounsfield.core.errors import ResourceError
 from hounsfield.core.geometry import Space
 from hounsfield.core.image import Image
 from hounsfield.core.sample import LazyImage, Sample
+from hounsfield.data.channels import read_case
 from hounsfield.data.masks import count_values, same_grid
 from hounsfield.io.limits import atomic
 
@@ -44,11 +45,11 @@ class CaseFacts:
     """Of one sample, on the grid of its first image.
 
     key: of its files (equal keys, equal facts). shape, spacing: per array axis (mm, px where space is "none").
-    orientation: as Geometry.orientation. modality, dtype: of the first file. channels: of all files together.
+    orientation: as Geometry.orientation. modality: of the first file. dtype: of all channels together.
     grey: every channel holds the same values. content: per axis, first and last + 1 index of what is not every channel's
     minimum. whole: per channel over the image; foreground: per channel under labels that are not 0, () without.
     voxels: of the mask, by value; boxes by class index for boxes; empty without. unknown: voxels outside the valid mask.
-    digest: equal for equal voxels and shape, whatever the file format. thumbnail: block means of the first file, zero mean
+    digest: equal for equal voxels and shape, whatever the file format. thumbnail: block means over all channels, zero mean
     and unit norm, flat; zeros for a constant image.
     """
 
@@ -77,7 +78,7 @@ def sample_key(sample: Sample) -> str:
     if isinstance(sample.target, Boxes):
         parts += [sample.target.corners.tobytes().hex(), sample.target.labels.tobytes().hex()]
     elif (mask := mask_of(sample)) is not None:
-        parts.append(mask.key)
+        parts.append(f"mask {mask.key}")
     if sample.valid_mask is not None:
         parts.append(f"valid {sample.valid_mask.key}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
@@ -93,53 +94,50 @@ def measure(sample: Sample) -> CaseFacts:
 
     Raises InputError for what cannot be read, and GRID_MISMATCH where a mask lies on another grid than the first image.
     """
-    key = sample_key(sample)
-    images = [lazy() for lazy in sample.images]
-    first = images[0]
-    labels, valid = None, None
-    if (lazy_mask := mask_of(sample)) is not None:
-        mask = lazy_mask()
-        same_grid(first, mask, sample.images[0].path, lazy_mask.path)
-        labels = mask.array
-    if sample.valid_mask is not None:
-        mask = sample.valid_mask()
-        same_grid(first, mask, sample.images[0].path, sample.valid_mask.path)
-        valid = mask.array[0] != 0
+    key = sample_key(sample)  # before reading, so that a file that changes meanwhile is measured again
+    image = read_case(sample)
+    grid = image.geometry
+    labels, valid = (_on_grid(lazy, image, sample) for lazy in (mask_of(sample), sample.valid_mask))
     inside = None if labels is None else (labels != 0).any(axis=0)
-    # Another channel may lie on another grid, where this mask does not apply.
-    marked = [c[inside] for i in images if inside is not None and i.geometry.shape == inside.shape for c in i.array]
     return CaseFacts(
         id=sample.id,
         key=key,
-        shape=first.geometry.shape,
-        spacing=first.geometry.spacing,
-        space=first.geometry.space,
-        orientation=first.geometry.orientation,
-        modality=first.meta.modality,
-        dtype=first.array.dtype.name,
-        channels=sum(i.channels for i in images),
-        grey=all(_grey(i.array) for i in images),
-        content=_content(first.array),
-        whole=tuple(_intensity(c) for i in images for c in i.array),
-        foreground=tuple(_intensity(c) for c in marked) if inside is not None and inside.any() else (),
+        shape=grid.shape,
+        spacing=grid.spacing,
+        space=grid.space,
+        orientation=grid.orientation,
+        modality=image.meta.modality,
+        dtype=image.array.dtype.name,
+        channels=image.channels,
+        grey=_grey(image.array),
+        content=_content(image.array),
+        whole=tuple(_intensity(channel) for channel in image.array),
+        foreground=() if inside is None or not inside.any() else tuple(_intensity(channel[inside]) for channel in image.array),
         voxels=_count(sample.target, labels),
-        unknown=0 if valid is None else int((~valid).sum()),
-        digest=digest(images),
-        thumbnail=tuple(thumbnail(first).tolist()),
+        unknown=0 if valid is None else int((valid[0] == 0).sum()),
+        digest=digest(image),
+        thumbnail=tuple(thumbnail(image).tolist()),
     )
 
 
-def digest(images: Sequence[Image]) -> str:
-    """A hash of shapes and values: the same for uint8 and float32 of equal values, and for grey saved as RGB."""
-    out = hashlib.blake2b(digest_size=16)
-    for image in images:
-        array = image.array[:1] if _grey(image.array) else image.array
-        out.update(repr(array.shape).encode())
-        rows = max(1, SLAB // max(1, array[0, 0].size))
-        for channel in array:
-            for start in range(0, len(channel), rows):
-                slab = np.ascontiguousarray(channel[start : start + rows], dtype="<f4")
-                out.update((slab + np.float32(0)).data)  # -0 becomes 0
+def _on_grid(lazy: LazyImage | None, image: Image, sample: Sample) -> npt.NDArray[Any] | None:
+    """The labels of a mask (C, *spatial), on the grid of `image`; None without a mask. Raises InputError GRID_MISMATCH."""
+    if lazy is None:
+        return None
+    mask = lazy()
+    same_grid(image, mask, sample.images[0].path, lazy.path)
+    return mask.array
+
+
+def digest(image: Image) -> str:
+    """A hash of shape and values: the same for uint8 and float32 of equal values, and for grey saved as RGB."""
+    array = image.array[:1] if _grey(image.array) else image.array
+    out = hashlib.blake2b(repr(array.shape).encode(), digest_size=16)
+    rows = max(1, SLAB // max(1, array[0, 0].size))
+    for channel in array:
+        for start in range(0, len(channel), rows):
+            slab = np.ascontiguousarray(channel[start : start + rows], dtype="<f4")
+            out.update((slab + np.float32(0)).data)  # -0 becomes 0
     return out.hexdigest()
 
 
@@ -165,7 +163,7 @@ def standardise(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def thumbnail(image: Image) -> npt.NDArray[np.float32]:
-    """The first channel, or the mean of colours, in THUMBNAIL blocks, standardised."""
+    """The mean of the channels in THUMBNAIL blocks, standardised."""
     array = image.array[0] if image.channels == 1 else image.array.mean(axis=0, dtype=np.float32)
     return standardise(block_means(array, THUMBNAIL[image.ndim]))
 

@@ -11,7 +11,8 @@ from typing import Final
 
 from hounsfield import io
 from hounsfield.core.errors import InputError
-from hounsfield.core.sample import Split
+from hounsfield.core.sample import Sample, Split
+from hounsfield.data.channels import read_case
 from hounsfield.data.dataset import ImageFile
 from hounsfield.data.masks import in_threads
 from hounsfield.io import scan
@@ -79,7 +80,7 @@ def channel_names(image: ImageFile) -> tuple[str, ...]:
     """A name for each channel of the file: its modality, "intensity" where that is unknown, or the colours."""
     peek = io.peek(image.path, image.choices)
     # A picture's header does not tell whether its palette is grey.
-    channels = image().channels if peek.format == "raster" else peek.channels
+    channels = read_case(Sample("", (image,))).channels if peek.format == "raster" else peek.channels
     if channels == 1:
         return (peek.modality or "intensity",)
     return RGB if channels == 3 else tuple(f"channel {k}" for k in range(channels))

@@ -18,7 +18,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.image import Image
 from hounsfield.core.plan import Class
 from hounsfield.core.sample import LazyImage
-from hounsfield.data.dataset import DEFAULT, file_key, name_classes
+from hounsfield.data.dataset import DEFAULT, file_key, look_up, name_classes
 from hounsfield.io.formats import Choices
 
 MOST_CLASSES = 255
@@ -61,7 +61,8 @@ class MaskFile:
 
 
 def as_labels(image: Image, path: Path) -> Image:
-    """`image` with one channel of whole numbers. Colour masks of equal channels count as grey; palette indices stay.
+    """`image` with one channel of whole numbers. Colour masks of equal channels count as grey. Palette indices stay, unless
+    all colours are grey: that is how GIF stores a grey picture, and each file numbers its greys anew.
 
     Raises InputError LOSSY_MASK for a lossy encoding, BAD_LABEL for fractions, and for colours, naming some.
     """
@@ -73,6 +74,8 @@ def as_labels(image: Image, path: Path) -> Image:
             expected="labels stored without loss",
             fix="save the masks as PNG or NIfTI from the original labels",
         )
+    if image.meta.palette is not None and all(r == g == b for r, g, b in image.meta.palette):
+        image = look_up(image)
     array = image.array
     if array.shape[0] > 1:
         if not (array[1:] == array[:1]).all():

@@ -8,6 +8,7 @@ without noise, and what the same patient looks like without the lesions. `phanto
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -42,6 +43,7 @@ ORGANS: Final = (
 )
 SIZES: Final = {2: (96, 96), 3: (32, 64, 64)}
 SMALLEST: Final = 16  # voxels along an axis: below it the organs are smaller than a voxel
+LARGEST: Final = 1 << 24  # voxels in all: some 4 GB while painting
 EXTENT: Final = 224.0  # mm, height of a volume
 WINDOW: Final = (-160.0, 240.0)  # HU that become 0 and 255 in an 8-bit picture: the usual abdominal window
 BLUR: Final = 0.5  # voxels, the scanner's point spread (standard deviation)
@@ -70,6 +72,7 @@ class Phantom:
 
 def phantom(seed: int, ndim: int = 2, size: tuple[int, ...] | None = None, lesion: bool | None = None) -> Phantom:
     """The patient of this seed on `size` voxels (default SIZES[ndim]), with or without lesions (None: the seed decides).
+    seed: 0 or more.
 
     The same on every call and machine, up to the last bits of the arithmetic. Anatomy does not depend on size, lesions do:
     they are placed where the slice or volume shows liver. Voxels in mm: about 360 / size in plane, 224 / size along the body.
@@ -229,12 +232,12 @@ def _image(hu: Floats, geometry: Geometry) -> Image:
 
 
 def _checked(ndim: int, size: tuple[int, ...]) -> tuple[int, ...]:
-    if ndim not in SIZES or len(size) != ndim or min(size) < SMALLEST:
+    if ndim not in SIZES or len(size) != ndim or min(size) < SMALLEST or math.prod(size) > LARGEST:
         raise InputError(
             "BAD_OPTION",
             "phantom",
             found=f"size {size} in {ndim} dimensions",
-            expected=f"2 or 3 axes of at least {SMALLEST} voxels",
-            fix="choose a larger size",
+            expected=f"2 or 3 axes of at least {SMALLEST} voxels, {LARGEST} in all at most",
+            fix="choose another size",
         )
     return size

@@ -98,7 +98,7 @@ class Prepared:
         return Image(place.to_source(canonical), place.source, Meta(format="prediction"))
 
     def back_boxes(self, boxes: Boxes) -> Boxes:
-        """Boxes in model indices -> source indices (half-open corners), clipped to the source grid; those outside are dropped."""
+        """Boxes in model indices -> source indices (half-open corners), clipped to the source grid; none for those outside."""
         place = self.placement
         axes, flips = place.source.canonical_axes()
         n = len(place.shape)
@@ -154,7 +154,7 @@ class Prepared:
             previous = have[:, -1:].clone()
         if out is None:
             raise ValueError("back_labels needs at least one slab")
-        return place.to_source(out)
+        return place.to_source(out).astype(np.uint8, copy=False)
 
 
 def blend(
@@ -246,7 +246,7 @@ def prepare_labels(
     if ignore is not None:
         unknown |= (array == ignore).any(axis=0)
     if len(array) > 1:
-        planes = [_share(region != 0, placement.shape) > 0.5 for region in array]
+        planes = [_share((region != 0) & ~unknown, placement.shape) > 0.5 for region in array]
         out = torch.stack(planes).to(torch.uint8)
     else:
         out = torch.zeros((1, *placement.shape), dtype=torch.uint8)
@@ -262,10 +262,12 @@ def prepare_labels(
 def resize(x: Tensor, shape: Sequence[int]) -> Tensor:
     """(C, *spatial) float32 -> (C, *shape), linear with anti-aliasing, extents aligned, one axis at a time."""
     for axis, size in enumerate(shape):
-        if x.shape[axis + 1] != size:
-            before, after = x.shape[: axis + 1], x.shape[axis + 2 :]
-            view = x.reshape(1, int(np.prod(before)), x.shape[axis + 1], int(np.prod(after)))
-            x = F.interpolate(view, size=(size, view.shape[-1]), mode="bilinear", antialias=True).reshape(*before, size, *after)
+        have, before, after = x.shape[axis + 1], x.shape[: axis + 1], x.shape[axis + 2 :]
+        if have != size:
+            rows, columns = math.prod(before), math.prod(after)
+            # Along the last dimension where it is the last axis: torch 2.14 takes a map of one column for a constant one.
+            view, to = ((1, 1, rows, have), (rows, size)) if columns == 1 else ((1, rows, have, columns), (size, columns))
+            x = F.interpolate(x.reshape(view), size=to, mode="bilinear", antialias=True).reshape(*before, size, *after)
     return x
 
 

@@ -2,12 +2,16 @@
 
 He, Zhang, Ren, Sun: "Deep residual learning for image recognition", CVPR 2016, sections 3.3 (figure 5 left), 4.1 and, for
 the small stem, 4.2. Activation follows the addition, as there: the last block's output is then a non-negative map, which
-class activation maps want. Shortcuts are those of ResNet-D, and each block starts as its shortcut (`parts/blocks.py`).
+class activation maps want. Shortcuts are those of ResNet-D (`parts/blocks.py`).
 
-Normalisation is by groups of channels (Wu & He, "Group normalization", ECCV 2018), not by batches. Medical images train in
-batches of 1 to 16, where batch statistics are noise (figure 1 there); a batch of one with a 1x1 map has none at all; and the
-averaged weights that a run keeps would need statistics of their own. Group norm has no state, does the same in training and
-in use, and treats each sample alone. Groups of 8 channels keep it defined, and informative, down to maps of one voxel.
+Normalisation is by groups of channels (Wu & He, "Group normalization", ECCV 2018), not by batches: volumes train in batches
+of 2 to 8, whose statistics are noise (figure 1 there), and a batch of one 1x1 map has none at all. Group norm has no state to
+be averaged along with the weights, does the same in training and in use, and treats each sample alone. It needs convolutions
+with standardised weights (Qiao et al., "Micro-batch training with batch-channel normalization and weight standardization",
+2019) to learn as fast as batch norm. On BreastMNIST, width 16, validation AUROC after 150 steps of 32 images: 0.69 with group
+norm alone, 0.88 with standardised weights as well, 0.89 with batch norm; after 400 augmented steps, 0.87 with either (after
+300 without augmentation, batch norm led by 0.03). Starting each block as its shortcut (Goyal et al. 2017) cost 0.07 after 150
+steps and gave nothing later, so it is not done.
 """
 
 from __future__ import annotations
@@ -32,14 +36,14 @@ from hounsfield.models.parts.blocks import (
 OUTPUT: Literal["vector"] = "vector"
 
 STYLE = Style(STANDARDISED_CONV, group_norm, lambda: nn.ReLU(inplace=True))
-SMALL_IMAGE = 96  # pixels a side
+# Longest side, by dimensions, that keeps its size in the stem: above, full-size maps cost more than they tell.
+SMALL_IMAGE = {2: 96, 3: 40}
 
 
 class Options(plan.Options):
     """width: channels of the first stage, doubled at each further one. depth: blocks of each stage; (2, 2, 2, 2) is ResNet-18,
     (3, 4, 6, 3) ResNet-34. stem: "large" reduces the image fourfold before the first stage (7x7 stride 2, then pooling);
-    "small" (3x3) keeps its size, for images below about 100 pixels a side. dropout: part of the features before the head that a
-    training step leaves out."""
+    "small" (3x3) keeps its size. dropout: part of the features before the head that a training step leaves out."""
 
     width: int = Field(default=64, ge=GROUP, multiple_of=GROUP)
     depth: tuple[PositiveInt, ...] = Field(default=(2, 2, 2, 2), min_length=1)
@@ -92,8 +96,10 @@ def stride(options: Options, ndim: int) -> tuple[int, ...]:
 
 def rules(shape: tuple[int, ...], voxel: tuple[float, ...]) -> plan.Decision:
     """The stem by the size of the image."""
-    small = max(shape) <= SMALL_IMAGE
-    why = f"images of {'×'.join(map(str, shape))}: {'keep the size' if small else 'reduce it fourfold at once'}"
+    limit = SMALL_IMAGE[len(shape)]
+    small = max(shape) <= limit
+    side = f"longest side {max(shape)}, {'at most' if small else 'above'} {limit}"
+    why = f"{side}: {'keep the size' if small else 'reduce it fourfold at once'}"
     return plan.Decision({"stem": "small" if small else "large"}, {"stem": why})
 
 

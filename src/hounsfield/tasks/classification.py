@@ -26,6 +26,9 @@ from hounsfield.io.limits import atomic
 from hounsfield.metrics import bootstrap, ranking
 from hounsfield.tasks import RGB, Row
 from hounsfield.tasks.parts import drawing
+from hounsfield.tasks.parts.windows import flips
+
+Floats = npt.NDArray[np.float64]
 
 KIND = "vector"
 MODEL = "resnet"
@@ -114,8 +117,7 @@ class Solver:
     def infer(self, models: Sequence[nn.Module], x: Tensor) -> Tensor:
         """(K,) probabilities."""
         x = x.to(next(models[0].parameters()).device)
-        mirrored = [x, *(x.flip(a + 2) for a in self.plan.augment.mirror)] if self.plan.inference.mirror else [x]
-        logits = torch.stack([model(view).float()[0] for model in models for view in mirrored])
+        logits = torch.stack([model(x.flip(axes)).float()[0] for model in models for axes in flips(self.plan)])
         each = logits.sigmoid() if self.options.multilabel else logits.softmax(dim=1)
         return each.mean(dim=0)
 
@@ -140,7 +142,7 @@ class Solver:
         """`predictions.csv`: id, then one probability column per class."""
         path = folder / "predictions.csv"
         folder.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as beside, beside.open("w", newline="") as file:
+        with atomic(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["id", *(c.name for c in self.plan.classes)])
             for name, prediction in predictions.items():
@@ -159,51 +161,64 @@ class Metrics:
         self.multilabel = multilabel
 
     def case(self, sample: Sample, prediction: Prediction) -> Row:
+        """truth, prediction: names joined by "|"; unknown: those that the truth says nothing of; p_<name>: probabilities."""
         assert isinstance(prediction, ClassScores)
         truth = sample.target if isinstance(sample.target, tuple) else (sample.target,)
-        names = [self.classes[k].name for k in truth if isinstance(k, int)]
-        chosen = (
-            prediction.probabilities > 0.5
-            if self.multilabel
-            else np.arange(len(self.classes)) == np.argmax(prediction.probabilities)
-        )
-        row: dict[str, float | str] = {"truth": "|".join(names)}
-        row["prediction"] = "|".join(c.name for c, is_in in zip(self.classes, chosen, strict=True) if is_in)
-        row.update({f"p_{c.name}": float(p) for c, p in zip(self.classes, prediction.probabilities, strict=True)})
+        known = set(range(len(self.classes)) if sample.known_classes is None else sample.known_classes) | set(truth)
+        scores = prediction.probabilities
+        chosen = scores > 0.5 if self.multilabel else np.arange(len(scores)) == np.argmax(scores)
+        row: dict[str, float | str] = {
+            "truth": "|".join(c.name for k, c in enumerate(self.classes) if k in truth),
+            "prediction": "|".join(c.name for c, is_in in zip(self.classes, chosen, strict=True) if is_in),
+            "unknown": "|".join(c.name for k, c in enumerate(self.classes) if k not in known),
+        }
+        row.update({f"p_{c.name}": float(p) for c, p in zip(self.classes, scores, strict=True)})
         return row
 
     def worth(self, row: Row) -> float:
-        """Smallest probability given to what is true."""
-        true = str(row["truth"]).split("|")
-        return min(float(row[f"p_{c.name}"]) if c.name in true else 1 - float(row[f"p_{c.name}"]) for c in self.classes)
+        """Smallest probability given to what is true; NaN where nothing is known."""
+        true, unknown = _names(row, "truth"), _names(row, "unknown")
+        known = [(float(row[f"p_{c.name}"]), c.name in true) for c in self.classes if c.name not in unknown]
+        return min((p if is_true else 1 - p for p, is_true in known), default=float("nan"))
 
     def summary(self, rows: Sequence[Row], patients: Sequence[str | None]) -> Mapping[str, bootstrap.Interval]:
-        scores = np.array([[float(r[f"p_{c.name}"]) for c in self.classes] for r in rows])
-        truth = np.array([[c.name in str(r["truth"]).split("|") for c in self.classes] for r in rows])
         names = [c.name for c in self.classes]
-        lacking = ranking.undefined(truth, names)
+        every = range(len(names))
+        scores = np.array([[float(r[f"p_{n}"]) for n in names] for r in rows])
+        truth = np.array([[n in _names(r, "truth") for n in names] for r in rows])
+        known = np.array([[n not in _names(r, "unknown") for n in names] for r in rows])
+        lacking = [ranking.undefined(truth[known[:, k], k : k + 1], names[k : k + 1]) for k in every]
         decided = scores > 0.5 if self.multilabel else np.arange(len(names)) == scores.argmax(axis=1)[:, None]
         # With two exclusive classes every figure speaks of the second one, the finding.
         binary = len(names) == 2 and not self.multilabel
+        right = np.where(known.any(axis=1), ((decided == truth) | ~known).all(axis=1), np.nan)
 
-        def of(measure: Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]) -> bootstrap.Interval:
-            def statistic(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-                each = measure(weights)
-                return each[..., 1] if binary else each.mean(axis=-1)
+        def of(measure: Callable[[int, Floats], Floats]) -> bootstrap.Interval:
+            """measure: (class, case weights (..., N)) -> (...,)"""
 
-            return bootstrap.interval(statistic, patients, note=lacking)
+            def statistic(weights: Floats) -> Floats:
+                each = [measure(k, weights * known[:, k]) for k in ((1,) if binary else every)]
+                return np.asarray(np.mean(each, axis=0))
 
-        def outcomes(weights: npt.NDArray[np.float64]) -> ranking.Outcomes:
-            return ranking.Outcomes.of(decided, truth, weights)
+            return bootstrap.interval(statistic, patients, note="; ".join(n for n in dict.fromkeys(lacking) if n))
 
-        right = (decided == truth).all(axis=1)
+        def outcome(name: str) -> bootstrap.Interval:
+            def measure(k: int, w: Floats) -> Floats:
+                found = ranking.Outcomes.of(decided[:, k : k + 1], truth[:, k : k + 1], w)
+                of_class: Floats = getattr(found, name)[..., 0]
+                return of_class
+
+            return of(measure)
+
         return {
-            "auroc": of(lambda w: ranking.per_class(ranking.auroc, scores, truth, w)),
-            "accuracy": bootstrap.mean(right.astype(np.float64), patients),
-            "balanced_accuracy": of(
-                lambda w: outcomes(w).balanced_accuracy if binary or self.multilabel else outcomes(w).sensitivity
-            ),
-            "sensitivity": of(lambda w: outcomes(w).sensitivity),
-            "specificity": of(lambda w: outcomes(w).specificity),
-            "average_precision": of(lambda w: ranking.per_class(ranking.average_precision, scores, truth, w)),
+            "auroc": of(lambda k, w: ranking.auroc(scores[:, k], truth[:, k], w)),
+            "accuracy": bootstrap.mean(right, patients),
+            "balanced_accuracy": outcome("balanced_accuracy" if binary or self.multilabel else "sensitivity"),
+            "sensitivity": outcome("sensitivity"),
+            "specificity": outcome("specificity"),
+            "average_precision": of(lambda k, w: ranking.average_precision(scores[:, k], truth[:, k], w)),
         }
+
+
+def _names(row: Row, column: str) -> list[str]:
+    return str(row[column]).split("|")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,17 @@ from hounsfield import io
 from hounsfield.core import plan as core
 from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import Fingerprint
+from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image, Meta
 from hounsfield.core.prediction import Prediction
 from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.loader import Batch
-from hounsfield.data.prepare import Placement, Prepared, prepare_labels
+from hounsfield.data.prepare import IGNORE, Placement, Prepared, prepare_labels
 from hounsfield.metrics import bootstrap, overlap
 from hounsfield.tasks import RGB, Row
 from hounsfield.tasks.parts import drawing, losses
-from hounsfield.tasks.parts.windows import Slab, slabs
+from hounsfield.tasks.parts.windows import Slab, flips, slabs
 
 KIND = "dense"
 MODEL = "unet"
@@ -41,7 +41,7 @@ class Options(core.Options):
 
 
 def targets(dataset: Dataset) -> None:
-    """Raises InputError BAD_LABEL where samples carry no masks or no class."""
+    """Raises InputError BAD_LABEL where samples carry no masks, or there is no class or more than a target can number."""
     without = [s.id for s in dataset.samples if not callable(s.target)]
     if without or not dataset.classes:
         raise InputError(
@@ -50,6 +50,14 @@ def targets(dataset: Dataset) -> None:
             found=f"{len(without)} samples without a mask (first: {without[0]})" if without else "no class in any mask",
             expected="a mask for every image",
             fix="add the masks, or choose another task with --task",
+        )
+    if len(dataset.classes) >= IGNORE:
+        raise InputError(
+            "BAD_LABEL",
+            dataset.root,
+            found=f"{len(dataset.classes)} classes",
+            expected=f"at most {IGNORE - 1}",
+            fix="merge some of them",
         )
 
 
@@ -71,9 +79,13 @@ class Solver:
         self.out_channels = len(plan.classes) + (0 if self.options.regions else 1)
 
     def encode(self, sample: Sample, placement: Placement) -> npt.NDArray[np.uint8]:
+        """Raises InputError GRID_MISMATCH where a mask lies on another grid than the image."""
         assert callable(sample.target)
-        valid = sample.valid_mask() if sample.valid_mask else None
-        labels = prepare_labels(sample.target(), placement, self.plan.classes, valid, self.options.ignore_value)
+        truth, valid = sample.target(), sample.valid_mask() if sample.valid_mask else None
+        for mask in (truth, valid):
+            if mask is not None and not mask.geometry.same_grid(placement.source):
+                raise grid_mismatch(sample, mask.geometry, placement.source)
+        labels = prepare_labels(truth, placement, self.plan.classes, valid, self.options.ignore_value)
         encoded: npt.NDArray[np.uint8] = labels.numpy()
         return encoded
 
@@ -91,17 +103,17 @@ class Solver:
 
     def infer(self, models: Sequence[nn.Module], x: Tensor) -> Iterable[Slab]:
         device = next(models[0].parameters()).device
-        mirrors = self.plan.augment.mirror if self.plan.inference.mirror else ()
-        flips = list(chain.from_iterable(combinations(mirrors, k) for k in range(len(mirrors) + 1)))
+        views = [(model, axes) for model in models for axes in flips(self.plan)]
 
         def probabilities(window: Tensor) -> Tensor:
-            total = torch.zeros(())
-            for model in models:
-                for axes in flips:
-                    turned = [a + 2 for a in axes]
-                    out = self._activate(model(window.flip(turned) if turned else window).float())
-                    total = total.to(out.device) + (out.flip(turned) if turned else out)
-            return total / (len(models) * len(flips))
+            def one(model: nn.Module, axes: tuple[int, ...]) -> Tensor:
+                return self._activate(model(window.flip(axes)).float()).flip(axes)
+
+            # Nothing is kept but the sum: with many classes one output is hundreds of megabytes.
+            total = one(*views[0])
+            for view in views[1:]:
+                total += one(*view)
+            return total.div_(len(views)) if len(views) > 1 else total
 
         return slabs(probabilities, x[0], self.plan.patch, self.plan.inference.overlap, self.out_channels, device)
 
@@ -113,17 +125,22 @@ class Solver:
         values = np.array([0, *(c.value for c in self.plan.classes)])
         if np.array_equal(values, np.arange(len(values))):
             return Image(index, prepared.source, Meta("prediction"))
-        kind = np.uint8 if values.max() <= 255 else np.uint16
+        kinds = (np.uint8, np.uint16, np.int32)
+        kind = next(k for k in kinds if np.iinfo(k).min <= values.min() and values.max() <= np.iinfo(k).max)
         return Image(values.astype(kind)[index], prepared.source, Meta("prediction"))
 
     def score(self, model: nn.Module, x: Tensor, target: int) -> Tensor:
-        """Mean log-probability margin of the class over the voxels where the model sees it (all voxels where it sees none)."""
+        """Log-odds of the class, log p - log(1 - p), averaged over the voxels where the model sees it (over all by their
+        probability where it sees none). A constant added to every logit changes nothing."""
         logits = model(x).float()
         channel = target if self.options.regions else target + 1
-        share = self._activate(logits)[:, channel].detach()
-        weight = torch.where(share > 0.5, share, 0.0)
-        weight = torch.where(weight.flatten(1).sum(1).reshape(-1, *[1] * (weight.ndim - 1)) > 0, weight, share + 1e-6)
-        mean: Tensor = (logits[:, channel] * weight).flatten(1).sum(1) / weight.flatten(1).sum(1)
+        odds = logits[:, channel]
+        if not self.options.regions:
+            odds = odds - torch.cat([logits[:, :channel], logits[:, channel + 1 :]], dim=1).logsumexp(dim=1)
+        share = odds.detach().sigmoid().flatten(1)
+        seen = torch.where(share > 0.5, share, 0.0)
+        weight = torch.where(seen.sum(dim=1, keepdim=True) > 0, seen, share + 1e-6)
+        mean: Tensor = (odds.flatten(1) * weight).sum(dim=1) / weight.sum(dim=1)
         return mean
 
     def metrics(self) -> Metrics:
@@ -165,7 +182,7 @@ class Metrics:
         valid = sample.valid_mask() if sample.valid_mask else None
         truth = sample.target()
         if not truth.geometry.same_grid(prediction.geometry):
-            raise grid_mismatch(sample, truth, prediction)
+            raise grid_mismatch(sample, truth.geometry, prediction.geometry)
         known = None if valid is None else valid.array[0]
         if len(truth.array) > 1:
             counts = overlap.count_regions(prediction.array > 0, truth.array > 0, valid=known)
@@ -187,12 +204,12 @@ class Metrics:
         return {n: bootstrap.mean([float(r[n]) for r in rows], patients) for n in names}
 
 
-def grid_mismatch(sample: Sample, truth: Image, prediction: Image) -> InputError:
-    """The truth lies on another grid than the image that was predicted."""
+def grid_mismatch(sample: Sample, mask: Geometry, image: Geometry) -> InputError:
+    """A mask lies on another grid than its image."""
     return InputError(
         "GRID_MISMATCH",
         sample.id,
-        found=f"a mask of {truth.geometry.shape} with affine {np.round(truth.geometry.affine, 3).tolist()}",
-        expected=f"the image's {prediction.geometry.shape} with affine {np.round(prediction.geometry.affine, 3).tolist()}",
+        found=f"a mask of {mask.shape} with affine {np.round(mask.affine, 3).tolist()}",
+        expected=f"the image's {image.shape} with affine {np.round(image.affine, 3).tolist()}",
         fix="resample the mask to its image",
     )

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -53,16 +53,18 @@ def curves(run: Run, headline: str, final: float = math.nan) -> tuple[Chart, ...
     if not logs:
         return ()
     last = logs[0][-1]
-    charts = [_chart("Training loss", f"ends at {last['loss']:.3f}", lambda axes: [_loss(axes, log) for log in logs])]
+    end = last["step"]
+    charts = [_chart("Training loss", f"ends at {last['loss']:.3f}", end, lambda axes: _losses(axes, logs))]
     looks = [[(row["step"], row["value"]) for row in log if _finite(row["value"])] for log in logs]
     if any(looks):
         seen = ", ".join(f"{value:.3f}" for _, value in looks[0])
-        end = f", {final:.3f} on the whole part after training" if math.isfinite(final) else ""
+        whole = f"; {final:.3f} on the whole part after training (diamond)" if math.isfinite(final) else ""
         charts.append(
             _chart(
                 f"{headline} on the validation part",
-                f"looks at a few cases during training: {seen}{end}",
-                lambda axes: _looks(axes, looks, last["step"], final),
+                f"on a few cases during training: {seen}{whole}",
+                end,
+                lambda axes: _looks(axes, looks, end, final),
             )
         )
     peak = max(row["lr"] for row in logs[0])
@@ -70,6 +72,7 @@ def curves(run: Run, headline: str, final: float = math.nan) -> tuple[Chart, ...
         _chart(
             "Learning rate",
             f"peak {peak:.2g}, ends at {last['lr']:.2g}",
+            end,
             lambda axes: [axes.plot(*_columns(log, "lr"), color="#030303", linewidth=1.2) for log in logs],
         )
     )
@@ -87,8 +90,17 @@ def strip(values: Sequence[float], low: float = 0.0, high: float = 1.0) -> str:
     return "".join(f"M{x:.2f} 20v{-t:.2f}h{wide * 0.84:.2f}v{t:.2f}z" for x, t in bars)
 
 
-def _loss(axes: Axes, log: list[dict[str, Any]]) -> None:
-    step, loss = _columns(log, "loss")
+def _losses(axes: Axes, logs: Sequence[list[dict[str, Any]]]) -> None:
+    columns = [_columns(log, "loss") for log in logs]
+    for step, loss in columns:
+        _loss(axes, step, loss)
+    every = np.concatenate([loss for _, loss in columns])
+    # The first steps of a fresh network would press the rest of the curve flat.
+    top = float(np.quantile(every, 0.98)) if len(every) > 50 else float(every.max())
+    axes.set_ylim(min(0.0, float(every.min())), max(top * 1.08, 1e-6))
+
+
+def _loss(axes: Axes, step: Floats, loss: Floats) -> None:
     group = np.arange(len(loss)) * min(POINTS, len(loss)) // len(loss)
     starts = np.flatnonzero(np.diff(group, prepend=-1))
     at = step[starts]
@@ -100,9 +112,6 @@ def _loss(axes: Axes, log: list[dict[str, Any]]) -> None:
         axes.plot(step, loss, color="#030303", alpha=0.35, linewidth=0.7)
     means = np.add.reduceat(loss, starts) / np.diff(starts, append=len(loss))
     axes.plot(at, _smooth(means), color="#030303", linewidth=1.2)
-    # The first steps of a fresh network would press the rest of the curve flat.
-    top = float(np.quantile(loss, 0.98)) if len(loss) > 50 else float(loss.max())
-    axes.set_ylim(min(0.0, float(loss.min())), max(top * 1.08, 1e-6))
 
 
 def _looks(axes: Axes, looks: list[list[tuple[int, float]]], end: int, final: float) -> None:
@@ -111,11 +120,10 @@ def _looks(axes: Axes, looks: list[list[tuple[int, float]]], end: int, final: fl
             axes.plot(*zip(*line, strict=True), color="#030303", linewidth=1.2, marker="o", markersize=3.5)
     if math.isfinite(final):
         axes.plot([end], [final], color="#040404", marker="D", markersize=4.5, linestyle="none", clip_on=False)
-    axes.set_xlim(0, end)
     axes.margins(y=0.15)
 
 
-def _chart(title: str, about: str, draw: Any) -> Chart:
+def _chart(title: str, about: str, end: int, draw: Callable[[Axes], object]) -> Chart:
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -132,7 +140,7 @@ def _chart(title: str, about: str, draw: Any) -> Chart:
         axes.tick_params(length=0, labelcolor="#010101")
         axes.locator_params(nbins=5)
         axes.set_xlabel("step", color="#010101")
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, end)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     return Chart(title, about, _inline(out.getvalue()))

@@ -11,11 +11,13 @@ from hounsfield.core.errors import InputError, ResourceError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """auto: CUDA, else Apple's MPS, else the CPU. Raises InputError BAD_OPTION for a device that is not there."""
+    """auto: CUDA, else Apple's MPS, else the CPU; "cuda:1" for the second. Raises InputError BAD_OPTION for what is not there."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(d for d in ("cuda", "mps", "cpu") if there[d]))
-    if not there.get(name.split(":")[0], False):
+    kind, _, index = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if not there.get(kind, False) or (":" in name and not (index.isdecimal() and int(index) < count)):
         have = ", ".join(d for d, ok in there.items() if ok)
         raise InputError(
             "BAD_OPTION", "--device", found=f"{name!r}, which is not here", expected=f"one of {have}", fix="leave --device out"
@@ -31,12 +33,12 @@ def memory_guard(where: str, smaller: str) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise _too_much(where, smaller, str(error)) from error
     except RuntimeError as error:
-        # The CPU allocator raises a plain RuntimeError.
-        if "not enough memory" not in str(error) and "out of memory" not in str(error):
+        # The CPU allocator raises a plain RuntimeError, with other words on Linux and Windows.
+        if not any(words in str(error) for words in ("can't allocate memory", "not enough memory", "out of memory")):
             raise
         raise _too_much(where, smaller, str(error)) from error
 
 
 def _too_much(where: str, smaller: str, message: str) -> ResourceError:
-    first = message.strip().splitlines()[0][:120] if message.strip() else "no memory left"
+    first = next(iter(message.splitlines()), "")[:200] or "no memory left"
     return ResourceError("OUT_OF_MEMORY", where, found=first, expected="memory for it", fix=smaller)

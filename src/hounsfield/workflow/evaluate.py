@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
-from hounsfield.core.sample import Sample
+from hounsfield.core.image import Image
+from hounsfield.core.plan import Plan
+from hounsfield.core.sample import LazyImage, Sample
+from hounsfield.data.dataset import Dataset
 from hounsfield.data.readers import open_dataset
 from hounsfield.metrics.bootstrap import Interval
 from hounsfield.tasks import TASKS, Row
-from hounsfield.workflow.console import SILENT, Console, track
+from hounsfield.workflow.console import SILENT, Console, first_few, track
 from hounsfield.workflow.predict import Predictor, cases_of
 from hounsfield.workflow.run import Run, read_json, write_json
 
@@ -20,7 +26,7 @@ from hounsfield.workflow.run import Run, read_json, write_json
 @dataclass(frozen=True)
 class Evaluation:
     """part: what was measured ("val", "test", or another dataset's name). rows: the per-case table, ordered by id.
-    used_for: "selection" (val), "report" (test) or "another dataset"."""
+    used_for: "training", "selection" (val), "report" (test) or "another dataset"."""
 
     task: str
     part: str
@@ -53,21 +59,88 @@ def evaluate(
     console: Console = SILENT,
 ) -> Evaluation:
     """Measure a run. data: another dataset (its test part where it has one, else all of it); None: the run's own held-out part,
-    test where there is one, else val. split: another part. Raises InputError TOO_FEW, NOT_A_RUN, BAD_LABEL."""
+    test where there is one, else val. split: another part.
+
+    Another dataset's classes are those of the plan by name; masks also by value where the names differ.
+    Raises InputError TOO_FEW, NOT_A_RUN, BAD_LABEL.
+    """
     opened = run if isinstance(run, Run) else Run(run)
-    dataset = open_dataset(Path(data) if data is not None else opened.record["data"])
-    own = Path(opened.record["data"]).resolve() == dataset.root.resolve()
+    record = opened.record
+    trained = Path(record["data"])
+    path = trained if data is None else Path(data)
+    own = path.resolve() == trained.resolve()
+    dataset = open_dataset(path, record.get("reader"), record.get("patient_regex")) if own else open_dataset(path)
     TASKS.load(opened.plan.task).targets(dataset)
+    dataset = _in_classes_of(opened.plan, dataset)
     if split is None and own:
         split = "test" if opened.split.test else "val"
     elif split is None and any(s.split == "test" for s in dataset.samples):
         split = "test"
     samples = cases_of(dataset, opened, split)
-    part = split if own and split else dataset.root.stem
-    used = (
-        {"val": "selection", "test": "report", "train": "training"}.get(part, "another dataset") if own else "another dataset"
-    )
+    uses = {"val": "selection", "test": "report", "train": "training"}
+    name = dataset.root.resolve().stem
+    part = split if own and split else f"another {name}" if name in uses else name
+    used = uses[part] if own and split else "another dataset"
     return measure(Predictor(opened, device), samples, part, used, console)
+
+
+@dataclass(frozen=True)
+class _Relabelled:
+    """A lazy label image in other values. values: old to new; what is not among them stays."""
+
+    image: LazyImage
+    values: tuple[tuple[int, int], ...]
+
+    @property
+    def path(self) -> Path:
+        return self.image.path
+
+    @property
+    def key(self) -> str:
+        return f"{self.image.key}:{self.values}"
+
+    def __call__(self) -> Image:
+        image = self.image()
+        array = image.array.astype(np.int32)
+        for old, new in self.values:
+            array[image.array == old] = new
+        return replace(image, array=array)
+
+
+def _in_classes_of(plan: Plan, dataset: Dataset) -> Dataset:
+    """The dataset with its targets in the plan's class indices or mask values. Raises InputError BAD_LABEL."""
+    place = {c.name: k for k, c in enumerate(plan.classes)}
+    if all(c.name in place for c in dataset.classes):
+        index = [place[c.name] for c in dataset.classes]
+    elif TASKS.load(plan.task).KIND == "dense" and len(dataset.classes) == len(plan.classes) == 1:
+        index = [0]
+    elif TASKS.load(plan.task).KIND == "dense" and {c.value for c in dataset.classes} <= {c.value for c in plan.classes}:
+        by_value = {c.value: k for k, c in enumerate(plan.classes)}
+        index = [by_value[c.value] for c in dataset.classes]
+    else:
+        raise InputError(
+            "BAD_LABEL",
+            dataset.root,
+            found=f"classes {first_few(f'{c.name} ({c.value})' for c in dataset.classes)}",
+            expected=f"those of the run, {first_few(f'{c.name} ({c.value})' for c in plan.classes)}",
+            fix="rename the classes of this dataset",
+        )
+    values = tuple((c.value, plan.classes[k].value) for c, k in zip(dataset.classes, index, strict=True))
+    lacking = len(index) < len(plan.classes)
+
+    def translated(sample: Sample) -> Sample:
+        target, known = sample.target, sample.known_classes
+        if isinstance(target, int):
+            return replace(sample, target=index[target])
+        if isinstance(target, tuple):
+            known = tuple(range(len(index))) if known is None and lacking else known
+            known = None if known is None else tuple(index[k] for k in known)
+            return replace(sample, target=tuple(index[k] for k in target), known_classes=known)
+        if target is not None and not isinstance(target, Boxes) and any(old != new for old, new in values):
+            return replace(sample, target=_Relabelled(target, values))
+        return sample
+
+    return dataset.only(translated(s) for s in dataset.samples)
 
 
 def measure(predictor: Predictor, samples: Sequence[Sample], part: str, used_for: str, console: Console) -> Evaluation:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import signal
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 
 import torch
 from safetensors import safe_open
@@ -20,7 +23,7 @@ from hounsfield.core.errors import DivergedError, InputError, RunInterruptedErro
 from hounsfield.core.plan import Plan, Training
 from hounsfield.data.loader import Batch, Loader
 from hounsfield.tasks import Solver
-from hounsfield.workflow.run import read_tensors, write_json, write_tensors
+from hounsfield.workflow.run import read_tensors, write_json, write_tensors, write_text
 
 SAVE_SHARE = 0.01  # of the time that may go into checkpoints, and
 SAVE_EVERY = 2.0  # seconds that at least lie between them
@@ -67,12 +70,14 @@ class Member:
             return None
         tensors = read_tensors(self.checkpoint)
         with safe_open(str(self.checkpoint), "pt") as file:
-            about = json.loads((file.metadata() or {})["state"])
+            about = (file.metadata() or {}).get("state")
+        if about is None:
+            raise _foreign(self.checkpoint)
         groups: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             group, name = key.split("/", 1)
             groups.setdefault(group, {})[name] = value
-        return State(**about), groups
+        return State(**json.loads(about)), groups
 
     def log(self, line: Mapping[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -84,7 +89,7 @@ class Member:
         path = self.folder / "metrics.jsonl"
         if path.exists():
             kept = [line for line in path.read_text().splitlines() if line.endswith("}") and json.loads(line)["step"] <= step]
-            path.write_text("".join(line + "\n" for line in kept))
+            write_text(path, "".join(line + "\n" for line in kept))
 
 
 class Clock:
@@ -108,11 +113,13 @@ class Clock:
 
     def fit(self, state: State, planned: int) -> State:
         """The same state with as many steps to go as the pace allows, at most as planned: on a machine that turns slower the
-        schedule anneals early, and smoothly, as progress only moves on from where it is."""
-        if self.ends is None or len(self.recent) < PACE_STEPS // 2:
+        schedule anneals early, and smoothly, as progress only moves on from where it is. No step to go when time is over."""
+        if self.ends is None:
             return state
-        pace = sum(self.recent) / len(self.recent)
-        affordable = max(1, int((self.ends - self.last) / pace))
+        left = self.ends - self.last
+        if left > 0 and len(self.recent) < PACE_STEPS // 2:
+            return state
+        affordable = int(left / (sum(self.recent) / len(self.recent))) if left > 0 else 0
         return replace(state, total=min(planned, state.step + affordable))
 
 
@@ -152,7 +159,8 @@ def fit(
     """Train `model` in place to the end of the plan and write the averaged weights; continues from the last checkpoint.
 
     watch: the headline figure of the averaged weights on a few validation cases. tell: called after every step with
-    (state, loss, figure). Raises DivergedError NAN_LOSS (the last good weights stay), RunInterruptedError after Ctrl-C.
+    (state, loss, figure). Raises DivergedError NAN_LOSS (the last checkpoint stays), RunInterruptedError after Ctrl-C, which
+    waits for the end of the step; a second one does not.
     """
     how, device = plan.training, next(model.parameters()).device
     players = solver.players(model)
@@ -164,42 +172,40 @@ def fit(
     state = _restore(member, model, average, optimisers) or State(0, how.steps)
     watched = time.monotonic()
     due = watched + SAVE_EVERY
-    value: float | None = None
+    whole = True  # whether model, average, optimisers and state are of one step
     clock.skip()
-    with closing(loader.ahead(state.step)) as ahead:
+    with closing(loader.ahead(state.step)) as ahead, _held_interrupt() as stop_if_asked:
         try:
             for raw in ahead:
                 if state.step >= state.total:
                     break
                 torch.manual_seed(plan.seed * 1_000_003 + state.step)
                 batch = loader.finish(raw, state.step, device)
+                rate = one_cycle(state.progress, how)
                 for optimiser in optimisers.values():
-                    optimiser.param_groups[0]["lr"] = one_cycle(state.progress, how)
+                    optimiser.param_groups[0]["lr"] = rate
+                whole = False
                 loss = _step(model, solver, batch, how, players, optimisers)
                 if not math.isfinite(loss):
                     _stop_diverged(member, state, batch, loss)
                 average.update(state.step)
                 state = clock.fit(state.advance(clock.tick()), how.steps)
+                whole = True
+                value = None
                 if _due(state, watched):
                     value = watch(average.kept)
                     watched = time.monotonic()
                     clock.skip()
-                member.log(
-                    {
-                        "step": state.step,
-                        "loss": round(loss, 6),
-                        "lr": one_cycle(state.progress, how),
-                        "seconds": round(state.seconds, 3),
-                        "value": value,
-                    }
-                )
+                seconds = round(state.seconds, 3)
+                member.log({"step": state.step, "loss": round(loss, 6), "lr": rate, "seconds": seconds, "value": value})
                 tell(state, loss, value)
-                value = None
                 if time.monotonic() > due:
                     due = _save(member, state, model, average, optimisers)
                     clock.skip()
+                stop_if_asked()
         except KeyboardInterrupt:
-            _save(member, state, model, average, optimisers)
+            if whole:
+                _save(member, state, model, average, optimisers)
             raise RunInterruptedError(
                 "INTERRUPTED",
                 member.folder,
@@ -220,7 +226,8 @@ def _step(
     players: Mapping[str, nn.Module],
     optimisers: Mapping[str, torch.optim.Optimizer],
 ) -> float:
-    """One optimiser step of every player in turn; returns the sum of their losses."""
+    """One optimiser step of every player in turn; returns the sum of their losses, NaN where a gradient is not finite. A
+    player whose loss or gradient is not finite takes no step."""
     model.train()
     total = 0.0
     for turn in zip(*(solver.steps(model, part) for part in batch.parts(how.accumulate)), strict=True):
@@ -231,11 +238,36 @@ def _step(
                 loss = loss_fn() / how.accumulate
             loss.backward()
             total += float(loss.detach())
-        if how.clip > 0:
-            nn.utils.clip_grad_norm_(players[player].parameters(), how.clip)
-        if math.isfinite(total):
-            optimisers[player].step()
+        norm = float(nn.utils.clip_grad_norm_(players[player].parameters(), how.clip if how.clip > 0 else math.inf))
+        if not math.isfinite(total + norm):
+            return total if not math.isfinite(total) else math.nan
+        optimisers[player].step()
     return total
+
+
+@contextmanager
+def _held_interrupt() -> Iterator[Callable[[], None]]:
+    """While the block runs Ctrl-C is held back until the function that it is given is called, so that no checkpoint is of half
+    a step; a second Ctrl-C is not. Only the main thread is told of it at all."""
+    asked = threading.Event()
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
+    def stop_if_asked() -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop_if_asked
+        return
+    before = signal.signal(signal.SIGINT, hold)
+    try:
+        yield stop_if_asked
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
 
 
 def _due(state: State, watched: float) -> bool:
@@ -244,14 +276,15 @@ def _due(state: State, watched: float) -> bool:
     return state.step % step == 0 and state.total - state.step >= step and time.monotonic() - watched > 1.0
 
 
-def _stop_diverged(member: Member, state: State, batch: Batch, loss: float) -> None:
+def _stop_diverged(member: Member, state: State, batch: Batch, loss: float) -> NoReturn:
     write_json(member.folder / "diverged.json", {"step": state.step, "loss": str(loss), "cases": list(batch.ids)})
     raise DivergedError(
         "NAN_LOSS",
         member.folder,
         found=f"loss {loss} at step {state.step} on {', '.join(batch.ids[:4])} (all in diverged.json)",
         expected="a finite loss",
-        fix="look at these cases, or lower the rate with --set training.lr=...; the last good weights are in last/",
+        fix="look at these cases, or lower the rate with --set training.lr=..."
+        + ("; the last good weights are in last/" if member.checkpoint.exists() else ""),
     )
 
 
@@ -276,6 +309,7 @@ def _restore(
 ) -> State | None:
     found = member.load()
     if found is None:
+        member.forget_after(0)
         return None
     state, groups = found
     try:
@@ -289,15 +323,15 @@ def _restore(
                 moments.setdefault(int(index), {})[what] = value
             optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
     except (RuntimeError, KeyError, ValueError) as error:
-        raise InputError(
-            "BAD_WEIGHTS",
-            member.checkpoint,
-            found="a checkpoint of another model",
-            expected="this plan's",
-            fix="train anew with --overwrite",
-        ) from error
+        raise _foreign(member.checkpoint) from error
     member.forget_after(state.step)
     return state
+
+
+def _foreign(path: Path) -> InputError:
+    return InputError(
+        "BAD_WEIGHTS", path, found="a checkpoint of another model", expected="this plan's", fix="train anew with --overwrite"
+    )
 
 
 def read_log(member: Member) -> Iterator[dict[str, Any]]:

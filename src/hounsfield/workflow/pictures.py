@@ -1,4 +1,4 @@
-"""Pictures of a report: the worst, median and best case drawn anew, and what the model looked at in two of them."""
+"""Pictures of a report: the worst, median and best cases drawn anew, and what the model looked at in two of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from hounsfield.core.errors import CODES, InputError
+from hounsfield.core.errors import CODES, InputError, ResourceError
 from hounsfield.core.image import Image
 from hounsfield.core.plan import Plan
 from hounsfield.core.prediction import ClassScores, Prediction
@@ -25,6 +25,7 @@ from hounsfield.workflow.evaluate import Evaluation
 from hounsfield.workflow.explain import heatmap
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.run import Run
+from hounsfield.workflow.tables import describe
 
 WIDEST: Final = 960  # pixels of a picture in the report
 
@@ -64,32 +65,32 @@ class _Drawn:
 
 
 def gallery(run: Run, evaluation: Evaluation | None, device: str, console: Console) -> Gallery:
-    """Pictures of `evaluation`'s worst, median and best case; without them, and saying why, where data or weights are gone."""
+    """Pictures of `evaluation`'s two worst, its median and its best case; where data or weights are gone only the reason."""
     if evaluation is None:
         return Gallery(no_cases="nothing was evaluated yet")
     try:
         predictor = Predictor(run, device)
         drawn = _predict(predictor, _pick(run, evaluation, predictor), console)
-    except InputError as error:
+    except (InputError, ResourceError) as error:
         return Gallery(part=evaluation.part, no_cases=_why(run, error))
     cases = tuple(_case(run.plan, predictor, evaluation.headline, case) for case in drawn)
-    key = "Left the image, right the truth filled and the prediction outlined, each class in its colour."
+    slices = ", the slice with most of the truth" if run.plan.ndim == 3 else ""
+    key = f"Left the image{slices}; right the truth filled and the prediction outlined, each class in its colour."
     dense = TASKS.load(run.plan.task).KIND == "dense"
     try:
-        ends = [case for case in drawn if case.title != "median"]
+        ends = [case for case in drawn if case.title in ("worst", "best")]
         heat = tuple(_heat(run.plan, predictor, case) for case in track(console, "explaining", ends))
-    except InputError as error:
+    except (InputError, ResourceError) as error:
         return Gallery(evaluation.part, key if dense else "", cases, no_heat=_why(run, error))
     return Gallery(evaluation.part, key if dense else "", cases, heat)
 
 
 def _pick(run: Run, evaluation: Evaluation, predictor: Predictor) -> list[tuple[str, Row, Sample]]:
-    """(title, row, sample) of the worst, median and best case; fewer where there are fewer."""
+    """(title, row, sample) of the cases shown, the worst first; fewer where there are fewer."""
     worth: Callable[[Row], float] = predictor.solver.metrics().worth
     rows = sorted((r for r in evaluation.rows if math.isfinite(worth(r))), key=lambda r: (worth(r), str(r["id"])))
-    places = {"worst": 0, "median": len(rows) // 2, "best": len(rows) - 1}
-    places = {title: at for title, at in places.items() if 0 <= at < len(rows)}
-    kept = {at: title for title, at in reversed(places.items())}  # of one case with two titles the first
+    places = {"best": len(rows) - 1, "median": len(rows) // 2, "second worst": 1, "worst": 0}
+    kept = {at: title for title, at in places.items() if 0 <= at < len(rows)}  # of one case with several titles the last
     record = run.record
     samples = {s.id: s for s in open_dataset(Path(record["data"]), record["reader"], record["patient_regex"]).samples}
     gone = [str(rows[at]["id"]) for at in kept if str(rows[at]["id"]) not in samples]
@@ -107,13 +108,7 @@ def _predict(predictor: Predictor, chosen: Sequence[tuple[str, Row, Sample]], co
 
 
 def _case(plan: Plan, predictor: Predictor, headline: str, case: _Drawn) -> Picture:
-    row = case.row
-    if isinstance(case.prediction, ClassScores):
-        chosen = f"{row['prediction'] or 'nothing'}{_probability(row)}"
-        caption = f"truth {row['truth'] or 'nothing'}, predicted {chosen}"
-    else:
-        each = [f"{c.name} {float(row[name]):.3f}" for c in plan.classes if (name := f"{headline}_{c.name}") in row]
-        caption = f"{headline} {float(row[headline]):.3f}" + (f" ({', '.join(each)})" if len(each) > 1 else "")
+    caption = describe(case.row, headline, plan.classes)
     return _picture(case, caption, predictor.solver.draw(case.image, case.sample, case.prediction))
 
 
@@ -134,11 +129,6 @@ def _largest(plan: Plan, labels: Image) -> int:
     regions = labels.channels > 1
     sizes = [np.count_nonzero(labels.array[k] if regions else labels.array[0] == c.value) for k, c in enumerate(plan.classes)]
     return int(np.argmax(sizes))
-
-
-def _probability(row: Row) -> str:
-    given = row.get(f"p_{row['prediction']}")
-    return "" if given is None else f" with {float(given):.2f}"
 
 
 def _picture(case: _Drawn, caption: str, rgb: RGB) -> Picture:
@@ -162,6 +152,6 @@ def encode(rgb: RGB) -> tuple[str, int, int]:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}", picture.width, picture.height
 
 
-def _why(run: Run, error: InputError) -> str:
+def _why(run: Run, error: InputError | ResourceError) -> str:
     """One sentence without the path, which may say more than a report should."""
     return f"{CODES[error.code]} ({error.code}; the data were {Path(run.record['data']).name})"

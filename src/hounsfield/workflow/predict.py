@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -64,7 +64,15 @@ class Predictor:
         return read_case(case, len(self.plan.channels))
 
     def prepare(self, image: Image) -> Prepared:
-        """The image on the model grid."""
+        """The image on the model grid. Raises InputError WRONG_DIMENSION, CHANNELS."""
+        if image.ndim != self.plan.ndim:
+            raise InputError(
+                "WRONG_DIMENSION",
+                "image",
+                found=f"{image.ndim} spatial axes {image.geometry.shape}",
+                expected=f"{self.plan.ndim} axes, as the plan has",
+                fix="choose a slice or a volume",
+            )
         return prepare(image, self.plan.grid, self.plan.normalise)
 
 
@@ -130,8 +138,8 @@ def cases_of(dataset: Dataset, run: Run, split: str | None) -> tuple[Sample, ...
 
 
 def _refuse_collisions(samples: Sequence[Sample], folder: Path, overwrite: bool) -> None:
-    seen: Mapping[str, Sample] = {}
-    seen = dict(seen)
+    """Raises InputError OUTPUT_COLLISION (two inputs of one name, an input that would be overwritten), OUTPUT_EXISTS."""
+    seen: dict[str, Sample] = {}
     for sample in samples:
         if sample.id in seen:
             raise InputError(
@@ -144,6 +152,16 @@ def _refuse_collisions(samples: Sequence[Sample], folder: Path, overwrite: bool)
         seen[sample.id] = sample
     names = ["predictions.csv", *(f"{s.id}{suffix}" for s in samples for suffix in (".nii.gz", ".png"))]
     there = [name for name in names if (folder / name).exists()]
+    inputs = {lazy.path.resolve() for sample in samples for lazy in sample.images}
+    own = [name for name in there if (folder / name).resolve() in inputs]
+    if own:
+        raise InputError(
+            "OUTPUT_COLLISION",
+            folder / own[0],
+            found="an input where its prediction would be written",
+            expected="inputs and outputs apart",
+            fix="choose another folder",
+        )
     if there and not overwrite:
         raise InputError(
             "OUTPUT_EXISTS",

@@ -12,7 +12,8 @@ from typing import Any
 import hounsfield
 from hounsfield.metrics.bootstrap import Interval
 from hounsfield.workflow.charts import curves, read_log
-from hounsfield.workflow.console import Console, Silent
+from hounsfield.workflow.console import Console, Silent, first_few
+from hounsfield.workflow.device import choose_device
 from hounsfield.workflow.evaluate import Evaluation, stored
 from hounsfield.workflow.pictures import gallery
 from hounsfield.workflow.run import Run, build, read_json, write_text
@@ -29,6 +30,7 @@ def report(run: Run | str | Path, *, device: str = "auto", console: Console | No
     from markupsafe import Markup
 
     opened = run if isinstance(run, Run) else Run(run)
+    choose_device(device)  # a wrong name is an error, not a report without pictures
     page = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -36,7 +38,7 @@ def report(run: Run | str | Path, *, device: str = "auto", console: Console | No
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page.filters |= {"by": _by, "inline": Markup, "bounds": _bounds, "count": _count}
+    page.filters |= {"by": _by, "inline": Markup, "few": first_few, "bounds": _bounds, "count": _count}
     html = page.get_template("report.html.jinja").render(_content(opened, device, console or Silent()))
     path = opened.root / "report.html"
     write_text(path, html)
@@ -78,10 +80,11 @@ def _final(evaluations: Iterable[Evaluation]) -> float:
 
 def _command(run: Run) -> str:
     """What trains the same once more, with names of folders instead of paths."""
-    record, split = run.record, run.split
+    record = run.record
     words = ["hounsfield", "train", Path(record["data"]).name, "--out", "NEW", "--plan", f"{run.root.resolve().name}/plan.json"]
     words += ["--seed", str(run.plan.seed)]
-    return shlex.join(words)
+    asked = {"--test": record.get("test"), "--leave-out": run.split.leave_out, "--patient-regex": record["patient_regex"]}
+    return shlex.join([*words, *(word for option, value in asked.items() if value for word in (option, str(value)))])
 
 
 def _by(values: Iterable[float], digits: int = 0) -> str:
@@ -90,7 +93,7 @@ def _by(values: Iterable[float], digits: int = 0) -> str:
 
 
 def _bounds(interval: Interval) -> str:
-    return f"{interval.low:.3f} to {interval.high:.3f}" if interval.known else "none"
+    return f"95% interval {interval.low:.3f} to {interval.high:.3f}" if interval.known else "no interval"
 
 
 def _count(number: int, noun: str) -> str:

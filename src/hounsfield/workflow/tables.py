@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,14 +25,15 @@ WORST: Final = 10  # cases listed by name
 
 
 @dataclass(frozen=True)
-class ClassRow:
-    """One class of the per-class table. figures: one for each measure. spread: how its cases' first measure is distributed, as
-    `charts.strip` draws it."""
+class Figure:
+    """One line of a table. intervals: one for each measure of the table. note: what is said of this line alone. spread: how its
+    cases' first measure is distributed, as `charts.strip` draws it; colour: of a class; both empty for other figures."""
 
     name: str
-    colour: tuple[int, int, int]
-    figures: tuple[Interval, ...]
-    spread: str
+    intervals: tuple[Interval, ...]
+    note: str
+    colour: tuple[int, ...] = ()
+    spread: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,26 +52,30 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Section:
-    """One evaluation. whole: figures over all classes; measures and classes: those that each class has; worst: (id, what was
-    found there), the worst first."""
+    """One evaluation. note: what is said of every figure; about: what they speak of. whole: figures over all classes; measures and classes: those that
+    each class has; worst: (id, what was found there), the worst first."""
 
     part: str
     use: str
-    headline: tuple[str, Interval]
-    whole: tuple[tuple[str, Interval], ...]
+    note: str
+    about: str
+    headline: Figure
+    whole: tuple[Figure, ...]
     measures: tuple[str, ...]
-    classes: tuple[ClassRow, ...]
+    classes: tuple[Figure, ...]
     matrix: Matrix | None
     worst: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Decisions:
-    """One group of the plan. reason: of the group as a whole; rows: (key, value, reason)."""
+    """One group of the plan. reason: of the group as a whole; rows: (key, value, reason); others: (key, value) of what has no
+    reason of its own."""
 
     group: str
     reason: str
     rows: tuple[tuple[str, str, str], ...]
+    others: tuple[tuple[str, str], ...]
 
 
 def title(name: str) -> str:
@@ -83,14 +88,22 @@ def section(evaluation: Evaluation, plan: Plan, metrics: Metrics) -> Section:
     figures = evaluation.metrics
     measures = [m for m in figures if all(f"{m}_{c.name}" in figures for c in plan.classes)]
     of_classes = {f"{m}_{c.name}" for m in measures for c in plan.classes}
+    common = set.intersection(*(set(_notes(figure)) for figure in figures.values()))
+    whole = {
+        name: Figure(title(name), (figure,), _rest([figure], common))
+        for name, figure in figures.items()
+        if name not in of_classes
+    }
     rows = sorted((r for r in evaluation.rows if math.isfinite(metrics.worth(r))), key=metrics.worth)
     return Section(
         part=PARTS.get(evaluation.part, evaluation.part),
         use=USES.get(evaluation.used_for, evaluation.used_for),
-        headline=(title(evaluation.headline), figures[evaluation.headline]),
-        whole=tuple((title(name), figure) for name, figure in figures.items() if name not in of_classes),
+        note="; ".join(note for note in _notes(figures[evaluation.headline]) if note in common),
+        about=_about(evaluation, plan),
+        headline=whole[evaluation.headline],
+        whole=tuple(whole.values()),
         measures=tuple(title(m) for m in measures),
-        classes=tuple(_class_row(c, measures, evaluation) for c in plan.classes) if measures else (),
+        classes=tuple(_class_figure(c, measures, evaluation, common) for c in plan.classes) if measures else (),
         matrix=_matrix(evaluation.rows, plan),
         worst=tuple((str(r["id"]), describe(r, evaluation.headline, plan.classes)) for r in rows[:WORST]),
     )
@@ -113,25 +126,30 @@ def decisions(plan: Plan) -> tuple[Decisions, ...]:
     values.pop("schema")
     values["classes"] = [f"{c.name} ({c.value})" for c in plan.classes]
     values["normalise"] = dict(zip(plan.channels, values["normalise"], strict=True))
-    groups = {"plan": {k: v for k, v in values.items() if not isinstance(v, dict)}}
-    groups |= {k: v for k, v in values.items() if isinstance(v, dict)}
-    return tuple(
-        Decisions(
-            "" if group == "plan" else group,
-            reasons.get(group, ""),
-            tuple(
-                (key, _text(value), reasons.get(key if group == "plan" else f"{group}.{key}", ""))
-                for key, value in inside.items()
-            ),
-        )
-        for group, inside in groups.items()
-    )
+    loose = {key: value for key, value in values.items() if not isinstance(value, dict)}
+    groups = {"": loose} | {key: value for key, value in values.items() if isinstance(value, dict)}
+    return tuple(_group(group, inside, reasons) for group, inside in groups.items())
 
 
-def _class_row(c: Class, measures: Sequence[str], evaluation: Evaluation) -> ClassRow:
-    figures = tuple(evaluation.metrics[f"{m}_{c.name}"] for m in measures)
+def _group(group: str, values: Mapping[str, Any], reasons: Mapping[str, str]) -> Decisions:
+    why = {key: reasons.get(f"{group}.{key}" if group else key, "") for key in values}
+    rows = tuple((key, _text(value), why[key]) for key, value in values.items() if why[key])
+    return Decisions(group, reasons.get(group, ""), rows, tuple((k, _text(v)) for k, v in values.items() if not why[k]))
+
+
+def _class_figure(c: Class, measures: Sequence[str], evaluation: Evaluation, common: Collection[str]) -> Figure:
+    intervals = tuple(evaluation.metrics[f"{m}_{c.name}"] for m in measures)
     values = [float(r[f"{measures[0]}_{c.name}"]) for r in evaluation.rows]
-    return ClassRow(c.name, c.colour, figures, strip(values))
+    return Figure(c.name, intervals, _rest(intervals, common), c.colour, strip(values))
+
+
+def _rest(intervals: Iterable[Interval], common: Collection[str]) -> str:
+    """The notes of these figures that are not said of all."""
+    return "; ".join(dict.fromkeys(note for interval in intervals for note in _notes(interval) if note not in common))
+
+
+def _notes(interval: Interval) -> list[str]:
+    return [note for note in interval.note.split("; ") if note]
 
 
 def _matrix(rows: Sequence[Row], plan: Plan) -> Matrix | None:
@@ -139,23 +157,33 @@ def _matrix(rows: Sequence[Row], plan: Plan) -> Matrix | None:
     if not rows or "prediction" not in rows[0]:
         return None
     names = tuple(c.name for c in plan.classes)
-    if not getattr(plan.task_options, "multilabel", False):
+    if not _is_multilabel(plan):
         at = {name: k for k, name in enumerate(names)}
         counts = [[0] * len(names) for _ in names]
         for row in rows:
             counts[at[str(row["truth"])]][at[str(row["prediction"])]] += 1
-        return Matrix(names, names, tuple(map(tuple, counts)), "Cases by truth (rows) and prediction (columns).")
+        return Matrix(names, names, tuple(map(tuple, counts)), "Cases by truth (rows) and prediction (columns), shaded by their part of the row.")
     sets = [(set(str(r["truth"]).split("|")), set(str(r["prediction"]).split("|"))) for r in rows]
     outcomes = ((True, True), (True, False), (False, True), (False, False))
     table = tuple(tuple(sum((n in truth, n in said) == outcome for truth, said in sets) for outcome in outcomes) for n in names)
     return Matrix(names, ("found", "missed", "false alarm", "rightly absent"), table, "Cases of each class, decided at 0.5.")
 
 
+def _is_multilabel(plan: Plan) -> bool:
+    return bool(getattr(plan.task_options, "multilabel", False))
+
+
+def _about(evaluation: Evaluation, plan: Plan) -> str:
+    if "prediction" not in evaluation.rows[0] or len(plan.classes) != 2 or _is_multilabel(plan):
+        return ""
+    return f"Sensitivity, specificity and average precision take {plan.classes[1].name} as the finding."
+
+
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_text(inside)}" for key, inside in value.items())
     if isinstance(value, list):
-        return ", ".join(_text(inside) for inside in value) or "none"
+        return ", ".join(f"({_text(v)})" if isinstance(v, list) else _text(v) for v in value) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,7 @@ from hounsfield.data.audit import Audit, audit
 from hounsfield.data.cache import Cache, Entry, cache_root, default_cache
 from hounsfield.data.channels import read_case
 from hounsfield.data.dataset import Dataset
+from hounsfield.data.facts import CaseFacts
 from hounsfield.data.loader import Loader
 from hounsfield.data.prepare import place, prepare
 from hounsfield.data.readers import open_dataset
@@ -38,7 +40,7 @@ from hounsfield.workflow.evaluate import Evaluation, measure
 from hounsfield.workflow.fit import Clock, Member, State, fit
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.report import report
-from hounsfield.workflow.run import Run, build, load_weights, read_plan, refuse_existing, write_json, write_text
+from hounsfield.workflow.run import Run, build, load_weights, read_plan, refuse_existing
 
 WATCHED_CASES = 8  # validation cases that are looked at during training
 EVALUATION_MARGIN = 1.3  # of the measured time a case, kept for the evaluation
@@ -107,7 +109,7 @@ def train(
     train_part = ready.dataset.select(ready.split.train)
     facts = fingerprint(train_part, ready.audit.facts)
     plan = _first_plan(ready.dataset, facts, options)
-    entries = _prepare_all(plan, ready.part("train"), console, device)
+    entries = _prepare_all(plan, ready.part("train"), ready.audit.facts, console)
     spacing = _spacing(plan, facts.spacing_median, facts.shape_median)
 
     def loader(which: Plan) -> Loader:
@@ -183,19 +185,16 @@ def _first_plan(dataset: Dataset, facts: Any, options: Options) -> Plan:
     return plan
 
 
-def _prepare_all(plan: Plan, samples: Sequence[Sample], console: Console, device: torch.device) -> dict[str, Entry]:
+def _prepare_all(plan: Plan, samples: Sequence[Sample], facts: Mapping[str, CaseFacts], console: Console) -> dict[str, Entry]:
     """Every sample prepared in the cache, in threads."""
     cache = default_cache()
     solver = TASKS.load(plan.task).Solver(plan)
-    sizes = [2 * len(plan.channels) * int(np.prod(plan.grid.size or plan.patch)) for _ in samples]
-    cache.make_room(sum(sizes))
     settings = "".join(part.model_dump_json() for part in (plan.grid, plan.task_options, *plan.normalise, *plan.classes))
+    keys = {s.id: Cache.key(settings, plan.task, *_parts(s)) for s in samples}
+    cache.make_room({keys[s.id]: _entry_bytes(plan, facts[s.id]) for s in samples})
 
     def one(sample: Sample) -> tuple[str, Entry]:
-        target = sample.target.key if callable(sample.target) else repr(sample.target)
-        valid = sample.valid_mask.key if sample.valid_mask else ""
-        key = Cache.key(settings, plan.task, target, valid, *(lazy.key for lazy in sample.images))
-        return sample.id, cache.get(key, sample.id, lambda: _prepare_one(plan, solver, sample))
+        return sample.id, cache.get(keys[sample.id], sample.id, lambda: _prepare_one(plan, solver, sample))
 
     entries: dict[str, Entry] = {}
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool, console.bar("preparing cases") as bar:
@@ -205,6 +204,23 @@ def _prepare_all(plan: Plan, samples: Sequence[Sample], console: Console, device
     if cache.rebuilt:
         console.say(f"  cache: {len(cache.rebuilt)} damaged entries rebuilt ({first_few(sorted(cache.rebuilt))})")
     return entries
+
+
+def _parts(sample: Sample) -> list[str]:
+    """What a prepared case is made of."""
+    target = sample.target.key if callable(sample.target) else f"{sample.target!r} of {sample.known_classes}"
+    return [target, sample.valid_mask.key if sample.valid_mask else "", *(image.key for image in sample.images)]
+
+
+def _entry_bytes(plan: Plan, case: CaseFacts) -> int:
+    """Upper bound of a case in the cache: its model voxels, uncompressed, in 16 bits a channel and 8 for the target."""
+    if plan.grid.size is not None:
+        voxels = float(np.prod(plan.grid.size))
+    else:
+        voxels = float(np.prod(case.shape))
+        if plan.grid.spacing is not None and case.space != "none":
+            voxels *= float(np.prod(case.spacing)) / float(np.prod(plan.grid.spacing))
+    return math.ceil(voxels * (2 * len(plan.channels) + 1))
 
 
 def _prepare_one(plan: Plan, solver: Solver, sample: Sample) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
@@ -266,7 +282,7 @@ def _resume(run: Run, options: Options, device: torch.device, console: Console, 
             fix="put them back",
         )
     facts, plan = run.fingerprint, run.plan
-    entries = _prepare_all(plan, ready.part("train"), console, device)
+    entries = _prepare_all(plan, ready.part("train"), ready.audit.facts, console)
     loader = Loader(entries, plan, _spacing(plan, facts.spacing_median, facts.shape_median))
     ends = None
     budget = Budget.parse(options.budget) if options.budget else None
@@ -318,6 +334,7 @@ def _record(ready: Ready, options: Options, budget: Budget) -> dict[str, Any]:
         "reader": ready.dataset.reader,
         "found": ready.dataset.found,
         "patient_regex": options.patient_regex,
+        "test": options.test,
         "budget": options.budget or ("" if options.plan else DEFAULT_BUDGET),
         "notes": [*ready.dataset.notes, *found.notes],
         "cases": {part: len(ready.part(part)) for part in found.classes},

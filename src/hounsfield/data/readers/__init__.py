@@ -56,18 +56,18 @@ def open_dataset(path: Path, reader: str | None = None, patient_regex: str | Non
         raise InputError("EMPTY_FILE", path, found="0 bytes", expected="a dataset", fix="copy or export the file again")
     if path.is_dir() and not scan.files(path):
         raise InputError("EMPTY_FOLDER", path, found="no file", expected="images", fix="check the path")
-    names = READERS.names() if reader is None else [reader]
-    matches = {name: READERS.load(name).match(path) for name in names}
+    readers = READERS.all() if reader is None else {reader: READERS.load(reader)}
+    matches = {name: member.match(path) for name, member in readers.items()}
     fitting = [name for name, match in matches.items() if match.found is not None]
     if not fitting:
         raise _unknown_layout(path, matches)
     best = max(fitting, key=lambda name: matches[name].priority)  # of equals the first by name: a manifest is the user's word
-    return _with_patients(READERS.load(best).read(path), patient_regex)
+    return _with_patients(readers[best].read(path), patient_regex)
 
 
 def unknown_layout(path: Path) -> InputError:
     """Error UNKNOWN_LAYOUT that says what each reader of labelled data missed at `path`."""
-    return _unknown_layout(path, {name: READERS.load(name).match(path) for name in READERS.names()})
+    return _unknown_layout(path, {name: member.match(path) for name, member in READERS.all().items()})
 
 
 def _unknown_layout(path: Path, matches: dict[str, Match]) -> InputError:

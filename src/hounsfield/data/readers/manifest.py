@@ -126,7 +126,6 @@ def _bad(file: Path, row: int, column: str, found: str, expected: str) -> InputE
 
 def _rows(file: Path) -> tuple[list[str], list[Row]]:
     """The columns in order, lower case, and the rows that are not blank."""
-    columns: list[str] = []
     rows: list[Row] = []
     names: dict[str, None] = {}
     try:
@@ -143,11 +142,11 @@ def _rows(file: Path) -> tuple[list[str], list[Row]]:
             expected="UTF-8 text",
             fix="save it as UTF-8",
         ) from error
-    columns += names
-    return columns, rows
+    return list(names), rows
 
 
 def _table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line number and cells by column; of the first line, its columns with blank cells."""
     with file.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.reader(stream, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
         try:
@@ -155,6 +154,7 @@ def _table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
             twice = next((name for name in header if header.count(name) > 1), None)
             if twice is not None:
                 raise _bad(file, 1, twice, "the column twice", "every column once")
+            yield 1, dict.fromkeys(header, "")
             for cells in reader:
                 if cells and len(cells) != len(header):
                     column = header[min(len(cells), len(header) - 1)]

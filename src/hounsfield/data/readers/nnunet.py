@@ -1,5 +1,7 @@
-"""nnU-Net v2's raw format: dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz (Isensee et al., Nat Methods 2021;
-documentation/dataset_format.md of MIC-DKFZ/nnUNet)."""
+"""nnU-Net v2's raw format: dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz.
+
+Isensee et al., Nat Methods 2021; documentation/dataset_format.md of MIC-DKFZ/nnUNet.
+"""
 
 from __future__ import annotations
 

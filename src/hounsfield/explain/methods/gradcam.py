@@ -3,6 +3,7 @@
 Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", ICCV 2017, equations 1
 and 2; for dense outputs, whose score is a sum over voxels, Vinogradova et al., "Towards interpretable semantic segmentation
 via gradient-weighted class activation mapping" (Seg-Grad-CAM), AAAI 2020, which found the coarsest level the most telling.
+A feature has one weight for the whole map: of two objects of a class, the score of one lights up both.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
 from typing import IO, Any
 
 import numpy as np
@@ -101,7 +102,8 @@ def _header(path: Path, member: zipfile.ZipInfo | None) -> Stored:
             version = np.lib.format.read_magic(file)
             parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
             shape, fortran, dtype = parse(file)
-        except ValueError as error:
+        # NumPy parses the header as Python text, and lets through what the parser raises.
+        except (ValueError, SyntaxError, TokenError) as error:
             size = path.stat().st_size if member is None else member.file_size
             code = "TRUNCATED" if str(error).startswith("EOF") else "BAD_HEADER"
             found = f"{name} of {size} bytes: {error}"

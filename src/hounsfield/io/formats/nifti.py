@@ -149,7 +149,8 @@ def _layout(path: Path, choices: Choices) -> _Layout:
     if got < size:
         raise limits.truncated(path, got, size, "header")
     kind: Any = Nifti1Header if size == 348 else Nifti2Header
-    header = kind(bytes(block[:size]), check=False)
+    order = "<" if block[:4] == size.to_bytes(4, "little") else ">"
+    header = kind(bytes(block[:size]), endianness=order, check=False)
 
     dims = [int(d) for d in header["dim"]]
     rank = dims[0]
@@ -259,11 +260,11 @@ def _voxels(path: Path, layout: _Layout, volume: int) -> npt.NDArray[Any]:
         if found < needed:
             raise limits.truncated(path, max(0, found), needed, "voxels")
         if packed:
-            _check_end(path, stream.skip(_SLACK), stream.whole)
+            _check_end(path, size, stream.skip(_SLACK), stream.whole)
     return array
 
 
-def _check_end(path: Path, beyond: int, whole: bool) -> None:
+def _check_end(path: Path, size: int, beyond: int, whole: bool) -> None:
     if beyond >= _SLACK:
         raise InputError(
             "EXPANDS_TOO_FAR",
@@ -274,7 +275,11 @@ def _check_end(path: Path, beyond: int, whole: bool) -> None:
         )
     if not whole:
         raise InputError(
-            "TRUNCATED", path, found="no end of the gzip stream", expected="its checksum", fix="copy or export the file again"
+            "TRUNCATED",
+            path,
+            found=f"{size} bytes of gzip without its end",
+            expected="its checksum after the voxels",
+            fix="copy or export the file again",
         )
 
 

@@ -16,7 +16,6 @@ Layer = Callable[..., nn.Module]
 
 CONV: dict[int, Layer] = {2: nn.Conv2d, 3: nn.Conv3d}
 CONV_TRANSPOSE: dict[int, Layer] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-AVERAGE_POOL: dict[int, Layer] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 MAX_POOL: dict[int, Layer] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 ADAPTIVE_AVERAGE_POOL: dict[int, Layer] = {2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 
@@ -72,13 +71,34 @@ class Style:
     activation: Callable[[], nn.Module]
 
 
+def conv_norm(
+    style: Style, in_channels: int, out_channels: int, kernel: Sequence[int], stride: Sequence[int]
+) -> tuple[nn.Module, nn.Module]:
+    """Convolution of odd kernel, padded by half of it so that size n becomes ceil(n / stride), and its normalisation."""
+    padding = tuple(k // 2 for k in kernel)
+    conv = style.conv[len(kernel)](in_channels, out_channels, tuple(kernel), tuple(stride), padding, bias=False)
+    return conv, style.norm(out_channels)
+
+
 class ConvBlock(nn.Sequential):
-    """Convolution of odd kernel, padded by half of it, then normalisation and activation: size n becomes ceil(n / stride)."""
+    """Convolution, normalisation, activation: size n becomes ceil(n / stride)."""
 
     def __init__(self, style: Style, in_channels: int, out_channels: int, kernel: Sequence[int], stride: Sequence[int]) -> None:
-        padding = tuple(k // 2 for k in kernel)
-        conv = style.conv[len(kernel)](in_channels, out_channels, tuple(kernel), tuple(stride), padding, bias=False)
-        super().__init__(conv, style.norm(out_channels), style.activation())
+        super().__init__(*conv_norm(style, in_channels, out_channels, kernel, stride), style.activation())
+
+
+class Shrink(nn.Module):
+    """Averages over the stride, at the far edge over what is there: size n becomes ceil(n / stride), as in a convolution."""
+
+    def __init__(self, stride: Sequence[int]) -> None:
+        super().__init__()
+        self.stride = tuple(stride)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pool: Callable[..., Tensor] = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
+        # torch refuses a window that is larger than the image.
+        window = tuple(min(s, n) for s, n in zip(self.stride, x.shape[2:], strict=True))
+        return pool(x, window, window, ceil_mode=True, count_include_pad=False)
 
 
 class ResidualBlock(nn.Module):
@@ -93,14 +113,12 @@ class ResidualBlock(nn.Module):
         ndim = len(kernel)
         ones = (1,) * ndim
         first = ConvBlock(style, in_channels, out_channels, kernel, stride)
-        second = ConvBlock(style, out_channels, out_channels, kernel, ones)[:2]
-        self.branch = nn.Sequential(first, second)
+        self.branch = nn.Sequential(first, *conv_norm(style, out_channels, out_channels, kernel, ones))
         self.shortcut = nn.Sequential()
         if max(stride) > 1:
-            # ceil_mode gives the branch's size, ceil(n / stride), for odd n too.
-            self.shortcut.append(AVERAGE_POOL[ndim](tuple(stride), tuple(stride), ceil_mode=True, count_include_pad=False))
+            self.shortcut.append(Shrink(stride))
         if in_channels != out_channels:
-            self.shortcut.extend(ConvBlock(style, in_channels, out_channels, ones, ones)[:2])
+            self.shortcut.extend(conv_norm(style, in_channels, out_channels, ones, ones))
         self.activation = style.activation()
 
     def forward(self, x: Tensor) -> Tensor:

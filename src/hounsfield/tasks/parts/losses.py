@@ -21,13 +21,14 @@ def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def soft_dice(probabilities: Tensor, truth: Tensor, known: Tensor) -> Tensor:
-    """1 - mean Dice over the classes that the batch's truth or prediction holds (Milletari 2016, eq. 3, over the whole batch).
+    """1 - mean Dice over the classes, 2 sum(pt) / (sum(p) + sum(t)) with one voxel added above and below.
 
-    probabilities, truth: (B, K, *s) in [0, 1]; known: (B, 1 or K, *s) 0/1. Over the batch, so that a class absent from one
-    small patch does not dominate; a class absent from truth counts by what is wrongly predicted, smoothed by one voxel.
+    probabilities: (B, K, *s) in [0, 1]; truth: (B, K, *s) bool; known: (B, 1 or K, *s) bool. Sums run over the whole batch, so
+    that a class absent from one small patch does not dominate; a class absent from all of it counts by what is wrongly
+    predicted. The one voxel makes the loss 0 where nothing is known.
     """
     axes = (0, *range(2, truth.ndim))
-    probabilities, truth = probabilities.float() * known, truth * known
+    probabilities, truth = probabilities.float() * known, truth & known
     both = (probabilities * truth).sum(axes)
     total = probabilities.sum(axes) + truth.sum(axes)
     return 1 - ((2 * both + 1) / (total + 1)).mean()
@@ -39,15 +40,14 @@ def exclusive_overlap(logits: Tensor, target: Tensor, dice: float) -> Tensor:
     if dice == 0:
         return loss
     known = (target != IGNORE)[:, None]
-    index = torch.where(target == IGNORE, 0, target.long())
-    truth = F.one_hot(index, logits.shape[1]).movedim(-1, 1)[:, 1:].to(logits.dtype)
+    # Compared, not one-hot: that would take 8 bytes a class and voxel.
+    truth = target[:, None] == torch.arange(1, logits.shape[1], device=target.device).reshape(-1, *[1] * (target.ndim - 1))
     return loss + dice * soft_dice(logits.float().softmax(1)[:, 1:], truth, known)
 
 
 def region_overlap(logits: Tensor, target: Tensor, dice: float) -> Tensor:
     """Binary cross-entropy + dice * soft_dice for overlapping regions. logits, target (B, R, *s); target 0, 1 or IGNORE."""
-    known = target != IGNORE
-    truth = torch.where(known, target, 0).to(logits.dtype)
+    known, truth = target != IGNORE, target == 1
     each = F.binary_cross_entropy_with_logits(logits.float(), truth.float(), reduction="none")
     loss = (each * known).sum() / known.sum().clamp_min(1)
     return loss if dice == 0 else loss + dice * soft_dice(logits.float().sigmoid(), truth, known)

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from itertools import product
+from itertools import chain, combinations, product
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hounsfield.core.plan import Plan
+
 Slab = tuple[int, int, Tensor]  # start along axis 0, first along axis 1, values (K, d, h, ...)
 
-ACCUMULATOR_BYTES = 3 * 2**29  # 1.5 GiB of accumulated outputs at a time; above it axis 1 is cut into tiles
+ACCUMULATOR_BYTES = 2**31  # of accumulated outputs at a time; above it axis 1 is cut into tiles
+SLAB_BYTES = 2**26  # of finished outputs that are handed on at a time
+
+
+def flips(plan: Plan) -> list[tuple[int, ...]]:
+    """Axes of (B, C, *spatial) to turn for each view over which the plan averages, the untouched one first."""
+    axes = [axis + 2 for axis in plan.augment.mirror] if plan.inference.mirror else []
+    return list(chain.from_iterable(combinations(axes, k) for k in range(len(axes) + 1)))
 
 
 def starts(size: int, patch: int, overlap: float) -> list[int]:
@@ -90,7 +99,10 @@ def _stream(
             votes[tuple(there)] += w
         following = grid[0][index + 1] if index + 1 < len(grid[0]) else size[0]
         done = min(following - start, depth)
-        yield start, first, total[:, :done] / votes[:done]
+        rows = max(1, SLAB_BYTES // (4 * total[:, 0].numel()))
+        for row in range(0, done, rows):
+            few = slice(row, min(row + rows, done))
+            yield start + row, first, total[:, few] / votes[few]
         for buffer, axis in ((total, 1), (votes, 0)):
             for row in range(depth - done):  # row by row: a move in place, without a second buffer
                 buffer.select(axis, row).copy_(buffer.select(axis, row + done))

@@ -1,0 +1,191 @@
+"""What every dataset reader must keep, one function for each promise of `hounsfield.data.readers.Reader`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from hounsfield import io
+from hounsfield.core.errors import InputError
+from hounsfield.core.sample import Sample
+from hounsfield.data.dataset import Dataset
+from hounsfield.data.phantoms import write_dataset
+from hounsfield.data.readers import Reader
+
+CASES = 4
+
+
+def check_an_empty_folder_is_not_taken_and_what_is_missed_is_said(member: Reader, folder: Path) -> None:
+    (folder / "empty").mkdir()
+    match = member.match(folder / "empty")
+    assert match.found is None, f"an empty folder is taken for: {match.found}"
+    assert match.missed.strip(), "it does not say what it missed"
+
+
+def check_text_is_not_taken(member: Reader, folder: Path) -> None:
+    (folder / "texts").mkdir()
+    for name in ("README.md", "notes.txt", "LICENSE"):
+        (folder / "texts" / name).write_text("nothing to see")
+    match = member.match(folder / "texts")
+    assert match.found is None, f"text files are taken for: {match.found}"
+
+
+def check_damaged_descriptions_raise_typed_errors(member: Reader, folder: Path) -> None:
+    """match may take such a folder, or not; read then says what is wrong."""
+    contents = {
+        "empty": b"",
+        "binary": bytes(range(256)),
+        "list": b"[1, 2]",
+        "cut": b'{"labels": {"0": "back',
+        "row": b"a,b\n1",
+    }
+    for kind, content in contents.items():
+        for name in ("dataset.json", "manifest.csv", "manifest.jsonl", "data.npz"):
+            broken = folder / f"{kind} {name}"
+            broken.mkdir()
+            (broken / name).write_bytes(content)
+            try:
+                if member.match(broken).found is None:
+                    continue
+                member.read(broken)
+            except InputError:
+                continue
+            raise AssertionError(f"{name} ({kind}) is read without complaint")
+
+
+def check_its_layout_is_taken_and_read(member: Reader, folder: Path) -> None:
+    data = example(member, folder)
+    if data is None:
+        return
+    before = contents(data)
+    match = member.match(data)
+    assert match.found, f"its own layout is not taken: no {match.missed}"
+    dataset = member.read(data)
+    assert dataset.reader == name_of(member), f"it signs as {dataset.reader!r}"
+    assert dataset.found.strip(), "it does not say what it found"
+    check_samples(dataset)
+    assert [s.id for s in member.read(data).samples] == [s.id for s in dataset.samples], "read twice, two results"
+    assert contents(data) == before, "the user's folder was touched"
+
+
+def check_samples(dataset: Dataset) -> None:
+    """The samples of a good dataset: ids, images, targets."""
+    ids = [s.id for s in dataset.samples]
+    assert len(ids) == CASES, f"{len(ids)} samples of {CASES}"
+    assert ids == sorted(set(ids)), "ids that are not sorted and unique"
+    assert not any(Path(i).is_absolute() or ".." in Path(i).parts or "\\" in i for i in ids), "ids that leave the output folder"
+    keys = [image.key for s in dataset.samples for image in s.images]
+    assert len(set(keys)) == len(keys), "two images of one key"
+    for sample in dataset.samples:
+        channels = sum(image().channels for image in sample.images)
+        assert channels == len(dataset.channels), f"{channels} channels, {len(dataset.channels)} names"
+        assert sample.split in ("train", "val", "test", None)
+        check_target(dataset, sample)
+
+
+def check_target(dataset: Dataset, sample: Sample) -> None:
+    if dataset.kind == "classification":
+        assert isinstance(sample.target, int), f"a target of {type(sample.target)}"
+        assert 0 <= sample.target < len(dataset.classes), f"class {sample.target} of {len(dataset.classes)}"
+    elif dataset.kind == "segmentation":
+        assert callable(sample.target), "a mask that cannot be read"
+        mask, image = sample.target(), sample.images[0]()
+        assert mask.geometry.same_grid(image.geometry), "a mask on another grid"
+        values = set(np.unique(mask.array).tolist())
+        assert values <= {0, *(c.value for c in dataset.classes)}, f"values {values} beside the classes"
+        assert values != {0}, "a mask without foreground"
+    else:
+        assert sample.target is None, "a target without a kind"
+
+
+CHECKS = (
+    check_an_empty_folder_is_not_taken_and_what_is_missed_is_said,
+    check_text_is_not_taken,
+    check_damaged_descriptions_raise_typed_errors,
+    check_its_layout_is_taken_and_read,
+)
+
+
+def nnunet(folder: Path) -> None:
+    write_dataset(folder, "segmentation", n=CASES)
+
+
+def class_folders(folder: Path) -> None:
+    write_dataset(folder, "classification", n=CASES)
+
+
+def images(folder: Path) -> None:
+    write_dataset(folder, "generation", n=CASES)
+
+
+def image_masks(folder: Path) -> None:
+    nnunet(folder)
+    (folder / "dataset.json").unlink()
+    (folder / "imagesTr").rename(folder / "images")
+    (folder / "labelsTr").rename(folder / "masks")
+    for path in (folder / "images").iterdir():
+        path.rename(path.with_name(path.name.replace("_0000", "")))
+
+
+def manifest(folder: Path) -> None:
+    class_folders(folder)
+    paths = sorted(folder.rglob("*.png"))
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "target"])
+        rows.writerows([str(p.relative_to(folder)), p.parent.name] for p in paths)
+
+
+def msd(folder: Path) -> None:
+    write_dataset(folder, "segmentation", ndim=3, n=CASES)
+    names = sorted(p.name for p in (folder / "labelsTr").iterdir())
+    for path in (folder / "imagesTr").iterdir():
+        path.rename(path.with_name(path.name.replace("_0000", "")))
+    values = {int(v) for n in names for v in np.unique(io.read(folder / "labelsTr" / n).array)}
+    description = {
+        "modality": {"0": "CT"},
+        "labels": {str(v): f"organ {v}" if v else "background" for v in sorted({0, *values})},
+        "training": [{"image": f"./imagesTr/{n}", "label": f"./labelsTr/{n}"} for n in names],
+        "test": [],
+    }
+    (folder / "dataset.json").write_text(json.dumps(description))
+
+
+def medmnist(folder: Path) -> None:
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    parts = {"train": 2, "val": 1, "test": 1}
+    with zipfile.ZipFile(folder / "tiny.npz", "w") as archive:
+        for part, n in parts.items():
+            for name, array in (
+                (f"{part}_images", rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)),
+                (f"{part}_labels", np.arange(n)[:, None] % 2),
+            ):
+                with archive.open(f"{name}.npy", "w") as file:
+                    np.save(file, array, allow_pickle=False)
+
+
+# A reader without an example here has its layout tested in its own file alone.
+EXAMPLES: dict[str, Callable[[Path], None]] = {
+    f.__name__: f for f in (nnunet, class_folders, images, image_masks, manifest, msd, medmnist)
+}
+
+
+def name_of(member: Reader) -> str:
+    return member.__name__.rpartition(".")[2] if hasattr(member, "__name__") else ""
+
+
+def example(member: Reader, folder: Path) -> Path | None:
+    if name_of(member) not in EXAMPLES:
+        return None
+    EXAMPLES[name_of(member)](folder / "example")
+    return folder / "example"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}

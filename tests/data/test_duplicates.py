@@ -1,0 +1,136 @@
+"""Copies: exact by content, near by correlation, and what is neither."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from scipy import ndimage
+
+from hounsfield.core.sample import Sample
+from hounsfield.core.sample import Split as Part
+from hounsfield.data.duplicates import Duplicate, exact, near
+from hounsfield.data.facts import CaseFacts, measure
+
+Array = npt.NDArray[Any]
+Found = tuple[dict[str, Sample], dict[str, CaseFacts], dict[str, Part]]
+
+
+@pytest.fixture
+def found(lazy: Any) -> Any:
+    """found({"train/a": array, ...}, targets={}): samples, facts and parts, the part being the id's beginning."""
+
+    def build(arrays: dict[str, Array], targets: dict[str, int] | None = None) -> Found:
+        samples = {name: Sample(name, (lazy(f"{name}.png", a[None]),), (targets or {}).get(name)) for name, a in arrays.items()}
+        parts: dict[str, Part] = {name: name.split("/")[0] for name in arrays}  # type: ignore[misc]
+        return samples, {name: measure(s) for name, s in samples.items()}, parts
+
+    return build
+
+
+def smooth(seed: int, *shape: int) -> Array:
+    """Blobs that survive a change of size, like anatomy."""
+    values: Array = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape or (64, 64)), 4)
+    scaled: Array = (values - values.min()) / np.ptp(values) * 255
+    return scaled.astype(np.uint8)
+
+
+def pairs(duplicates: list[Duplicate]) -> list[tuple[str, str]]:
+    return [(d.first, d.second) for d in duplicates]
+
+
+def test_copies_stand_behind_the_one_in_the_part_that_is_kept(found: Any, noise: Any) -> None:
+    arrays = {
+        "train/a": noise(1),
+        "train/b": noise(1),
+        "val/c": noise(1),
+        "test/d": noise(1),
+        "train/e": noise(2),
+        "train/f": noise(2),
+        "train/g": noise(3),
+    }
+    copies = exact(*found(arrays, {"train/a": 1, "test/d": 0, "val/c": 0, "train/b": 0}))
+    assert pairs(copies) == [
+        ("test/d", "val/c"),
+        ("test/d", "train/a"),
+        ("test/d", "train/b"),
+        ("train/e", "train/f"),
+    ]
+    assert [c.same_target for c in copies] == [True, False, True, True]
+    assert {c.correlation for c in copies} == {1.0}
+    assert str(copies[1]) == "test test/d.png = train train/a.png, labels differ"
+
+
+def test_another_size_brightness_or_a_little_noise_is_near(found: Any) -> None:
+    one = smooth(0)
+    arrays = {
+        "train/same": one,
+        "train/other": smooth(1),
+        "val/larger": ndimage.zoom(one, 2, order=1),
+        "val/darker": (one * 0.6 + 10).astype(np.uint8),
+        "test/noisy": (one + np.random.default_rng(0).normal(0, 2, one.shape)).clip(0, 255).astype(np.uint8),
+        "test/else": smooth(2),
+    }
+    alike = near(*found(arrays))
+    assert set(pairs(alike)) == {
+        ("val/larger", "train/same"),
+        ("val/darker", "train/same"),
+        ("test/noisy", "train/same"),
+        ("test/noisy", "val/darker"),
+    }
+    assert [d.correlation for d in alike] == sorted((d.correlation for d in alike), reverse=True)
+    assert all(0.99 <= d.correlation < 1 for d in alike)
+    darker = next(d for d in alike if d.first == "val/darker")
+    assert str(darker) == "val val/darker.png ~ train train/same.png (0.9999)"
+
+
+def test_correlation_of_one_size_is_that_of_all_pixels(found: Any) -> None:
+    one = smooth(0)
+    noisy = (one + np.random.default_rng(0).normal(0, 6, one.shape)).clip(0, 255).astype(np.uint8)
+    expected = np.corrcoef(one.ravel(), noisy.ravel())[0, 1]
+    (only,) = near(*found({"train/a": one, "val/b": noisy}))
+    assert only.correlation == pytest.approx(expected, abs=1e-6)
+
+
+def test_alike_thumbnails_of_different_images_are_not_listed(found: Any) -> None:
+    one = smooth(0)
+    textured = one.astype(float) + 60 * (np.indices(one.shape).sum(axis=0) % 2 - 0.5)
+    samples, facts, parts = found({"train/a": one, "val/b": textured.clip(0, 255).astype(np.uint8)})
+    assert float(np.dot(facts["train/a"].thumbnail, facts["val/b"].thumbnail)) > 0.98
+    assert near(samples, facts, parts) == []
+
+
+def test_exact_copies_one_part_and_constant_images_are_not_near(found: Any) -> None:
+    one = smooth(0)
+    close = (one * 0.9).astype(np.uint8)
+    flat = np.full((64, 64), 7, np.uint8)
+    assert near(*found({"train/a": one, "val/b": one})) == []
+    assert near(*found({"train/a": one, "train/b": close})) == []
+    assert near(*found({"train/a": flat, "val/b": flat + 1})) == []
+
+
+def test_a_near_copy_behind_an_exact_one_is_still_found(found: Any) -> None:
+    one = smooth(0)
+    close = (one * 0.9).astype(np.uint8)
+    assert pairs(near(*found({"val/a": one, "train/b": one, "train/c": close}))) == [("val/a", "train/c")]
+
+
+def test_volumes_are_compared_among_themselves(found: Any) -> None:
+    one = smooth(0, 24, 24, 24)
+    arrays = {
+        "train/a": one,
+        "train/flat": smooth(0),
+        "val/b": (one * 0.8).astype(np.uint8),
+        "val/c": ndimage.zoom(one, (0.75, 1, 1.25), order=1),
+    }
+    assert set(pairs(near(*found(arrays)))) == {("val/b", "train/a"), ("val/c", "train/a")}
+
+
+def test_only_the_most_alike_of_a_part_is_listed(found: Any) -> None:
+    one = smooth(0)
+    frames = {
+        f"train/{k}": (one + np.random.default_rng(k).normal(0, k, one.shape)).clip(0, 255).astype(np.uint8) for k in (1, 2, 3)
+    }
+    assert pairs(near(*found({"val/x": one, **frames}))) == [("val/x", "train/1")]

@@ -1,0 +1,39 @@
+"""One tiny trained run for each task, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hounsfield.data.phantoms import write_dataset
+from hounsfield.workflow.run import Run
+from hounsfield.workflow.train import Options, train
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 small 2D phantoms with masks."""
+    folder = tmp_path_factory.mktemp("phantoms") / "masks"
+    write_dataset(folder, "segmentation", ndim=2, n=24, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 small 2D phantoms in class folders."""
+    folder = tmp_path_factory.mktemp("phantoms") / "classes"
+    write_dataset(folder, "classification", ndim=2, n=24, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def segmenter(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of twelve steps."""
+    return train(phantoms, tmp_path_factory.mktemp("runs") / "segmenter", Options(budget="12steps", test=0.2, device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def classifier(classed: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of twelve steps."""
+    return train(classed, tmp_path_factory.mktemp("runs") / "classifier", Options(budget="12steps", test=0.2, device="cpu"))

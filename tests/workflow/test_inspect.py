@@ -1,0 +1,179 @@
+"""Inspect tells what a folder holds, with labels or without, lists what would stop a training, and changes nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+from rich.console import Console
+
+from hounsfield.core.errors import InputError
+from hounsfield.workflow.inspect import Inspection, inspect, show
+
+
+def shown(found: Inspection) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(show(found))
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    return text
+
+
+def png(path: Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Pillow.fromarray(array).save(path)
+
+
+def noise(seed: int, shape: tuple[int, ...] = (24, 32)) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, shape, dtype=np.uint8)
+
+
+def folders(root: Path, names: tuple[str, str] = ("cat", "dog"), n: int = 6) -> Path:
+    """n different pictures in each of two class folders."""
+    for k, name in enumerate(names):
+        for i in range(n):
+            png(root / name / f"{i}.png", noise(100 * k + i))
+    return root
+
+
+def test_masks_are_counted_as_the_files_say(phantoms: Path) -> None:
+    found = inspect(phantoms)
+    masks = [np.asarray(Pillow.open(p)) for p in sorted((phantoms / "labelsTr").glob("*.png"))]
+    images = [np.asarray(Pillow.open(p)) for p in sorted((phantoms / "imagesTr").glob("*.png"))]
+    assert (found.reader, found.kind, found.cases, found.patients, found.split) == ("nnunet", "segmentation", 24, None, "drawn")
+    assert sum(p.cases for p in found.parts.values()) == 24
+    assert found.parts.keys() == {"train", "val"}
+    assert found.measured is not None
+    for c in found.measured.classes:
+        assert c.cases == sum((m == c.value).any() for m in masks)
+        assert c.fraction == pytest.approx(np.mean([(m == c.value).mean() for m in masks]))
+        assert sum(p.classes[c.name] for p in found.parts.values()) == c.cases
+    assert found.measured.shape_min == found.measured.shape_max == images[0].shape
+    assert found.measured.intensity[0].mean == pytest.approx(np.mean(images))
+    assert found.dtypes == {"uint8": 24}
+    assert found.faults == found.copies == found.near == ()
+
+
+def test_json_is_plain_and_complete(phantoms: Path) -> None:
+    found = inspect(phantoms)
+    values = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert values["schema"] == 1
+    assert values["measured"]["schema"] == 1
+    assert Inspection.model_validate(values | {}) is not None if "schema_" in values else values["cases"] == 24
+
+
+def test_pictures_without_labels(tmp_path: Path) -> None:
+    for i in range(3):
+        png(tmp_path / "scans" / f"{i}.png", noise(i))
+    png(tmp_path / "scans" / "again.png", noise(0))
+    found = inspect(tmp_path / "scans")
+    assert (found.kind, found.cases, found.split, found.parts, found.faults) == (None, 4, "none", {}, ())
+    assert [c.cases for c in found.copies] == [("0", "again")]
+    assert found.measured is not None
+    assert found.measured.shape_median == (24, 32)
+    assert "none: no labels" in shown(found)
+
+
+def test_a_single_volume(tmp_path: Path) -> None:
+    affine = np.diag([0.5, 0.75, 3.0, 1.0])
+    array = np.random.default_rng(0).normal(size=(12, 10, 6)).astype(np.float32)
+    nib.save(nib.Nifti1Image(array, affine), tmp_path / "a.nii.gz")
+    found = inspect(tmp_path / "a.nii.gz")
+    assert found.cases == 1
+    assert found.measured is not None
+    assert found.measured.shape_median == (6, 10, 12)
+    assert found.measured.spacing_median == (3.0, 0.75, 0.5)
+    assert found.orientations == {"SAR": 1}
+    assert found.dtypes == {"float32": 1}
+    assert found.measured.intensity[0].mean == pytest.approx(float(array.mean()), rel=1e-4)
+    text = shown(found)
+    assert "6×10×12 voxels" in text
+    assert "3.000×0.750×0.500 mm" in text
+
+
+def test_copies_across_given_parts_are_told_as_a_training_would_treat_them(tmp_path: Path) -> None:
+    for part, first in (("train", 0), ("test", 50)):
+        folders(tmp_path / part)
+        for name in ("cat", "dog"):
+            for i in range(6):
+                png(tmp_path / part / name / f"{i}.png", noise(first + i + 500 * (name == "dog")))
+    shutil.copy(tmp_path / "train" / "cat" / "2.png", tmp_path / "test" / "cat" / "3.png")
+    found = inspect(tmp_path)
+    assert found.split == "given"
+    assert found.dropped == ("train/cat/2",)
+    assert found.cases == 24
+    assert sum(p.cases for p in found.parts.values()) == 23
+    assert [(c.cases, c.parts, c.correlation) for c in found.copies] == [
+        (("test/cat/3", "train/cat/2"), ("test", "train"), 1.0)
+    ]
+    text = shown(found)
+    assert "1 across parts" in text
+    assert "dropped 1 exact copy" in text
+
+
+def test_what_would_stop_a_training_is_listed_beside_what_was_found(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            for i in range(6):
+                png(tmp_path / part / name / f"p{i}.png", noise(i + 50 * (part == "test") + 500 * (name == "dog")))
+    found = inspect(tmp_path, patient_regex=r"p\d")
+    assert len(found.faults) == 1
+    assert found.faults[0].startswith("PATIENT_LEAK")
+    assert "6 of 6 patients" in found.faults[0]
+    assert (found.cases, found.patients, found.parts) == (24, 6, {})
+    assert found.measured is not None
+    assert found.measured.shape_median == (24, 32)
+    assert "fault: PATIENT_LEAK" in shown(found)
+
+
+def test_flat_images_beside_volumes(tmp_path: Path) -> None:
+    png(tmp_path / "a.png", noise(0))
+    nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), dtype=np.int16), np.eye(4)), tmp_path / "b.nii")
+    found = inspect(tmp_path)
+    assert found.measured is None
+    assert [f.split()[0] for f in found.faults] == ["WRONG_DIMENSION"]
+    assert found.cases == 2
+
+
+def test_names_are_not_taken_for_markup(tmp_path: Path) -> None:
+    found = inspect(folders(tmp_path, ("[red]cat", "[/]dog")))
+    assert "with [red]cat" in shown(found)
+    assert "with [/]dog" in shown(found)
+
+
+def test_nothing_is_changed(phantoms: Path) -> None:
+    def state() -> dict[str, tuple[int, int]]:
+        return {str(p): (p.stat().st_mtime_ns, p.stat().st_size) for p in phantoms.rglob("*")}
+
+    before = state()
+    first, again = inspect(phantoms), inspect(phantoms)
+    assert state() == before
+    assert first == again
+
+
+def test_the_seed_draws_the_split(phantoms: Path, segmenter: object) -> None:
+    counts = {tuple(p.cases for p in inspect(phantoms, seed=seed).parts.values()) for seed in range(3)}
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize(("content", "code"), [(b"", "EMPTY_FILE"), (b"hello, world\n" * 9, "WRONG_FORMAT")])
+def test_what_cannot_be_read_is_an_error(tmp_path: Path, content: bytes, code: str) -> None:
+    folders(tmp_path)
+    (tmp_path / "cat" / "0.png").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        inspect(tmp_path)
+    assert caught.value.code == code
+    assert "0.png" in caught.value.where
+
+
+def test_hippocampus(shared_data: Path) -> None:
+    found = inspect(shared_data / "hippocampus")
+    assert (found.reader, found.kind, found.cases, found.patients) == ("msd", "segmentation", 208, None)
+    assert found.measured is not None
+    assert [c.name for c in found.measured.classes] == ["Anterior", "Posterior"]
+    assert found.measured.spacing_median == (1.0, 1.0, 1.0)
