@@ -69,6 +69,10 @@ class Loose(lenet.Options):
     model_config = ConfigDict(extra="ignore")
 
 
+def backwards(output: Any) -> Any:
+    return output[::-1] if isinstance(output, tuple) else output
+
+
 def idle(network: nn.Module) -> nn.Module:
     network.register_parameter("idle", nn.Parameter(torch.zeros(3)))
     return network
@@ -76,7 +80,7 @@ def idle(network: nn.Module) -> nn.Module:
 
 def infinite(network: nn.Module) -> nn.Module:
     for parameter in network.parameters():
-        parameter.register_hook(lambda gradient: gradient * torch.inf)
+        parameter.register_hook(lambda gradient: gradient * torch.inf)  # type: ignore[no-untyped-call]
     return network
 
 
@@ -102,7 +106,7 @@ MODELS: dict[str, tuple[Callable[..., None], Any, str]] = {
     ),
     "maps from coarse to fine": (
         model_checks.check_shapes_in_both_modes,
-        rebuilt(lambda net: Around(net, lambda out: out[::-1] if isinstance(out, tuple) else out), unet),
+        rebuilt(lambda net: Around(net, backwards), unet),
         "in training",
     ),
     "refuses everything": (model_checks.check_shapes_in_both_modes, but(lenet, build=refusing), "neither 2D nor 3D"),
@@ -315,7 +319,6 @@ READERS: dict[str, tuple[Callable[..., None], Any, str]] = {
     "not its own layout": (LAYOUT, but(class_folders, match=lambda path: Match(missed="x")), "its own layout is not taken"),
     "signs as another": (LAYOUT, reads(lambda d: replace(d, reader="msd")), "signs as"),
     "loses a case": (LAYOUT, reads(lambda d: d.only(d.samples[1:])), "3 samples of 4"),
-    "one id twice": (LAYOUT, reads(lambda d: first_sample(d, id=d.samples[1].id)), "sorted and unique"),
     "an id that leaves": (LAYOUT, reads(lambda d: first_sample(d, id="../a")), "leave the output folder"),
     "a class beyond": (LAYOUT, reads(lambda d: first_sample(d, target=2)), "class 2 of 2"),
     "a missing channel": (LAYOUT, reads(lambda d: replace(d, channels=("a", "b"))), "1 channels, 2 names"),
@@ -347,7 +350,7 @@ SABOTEURS = [
 
 @pytest.mark.parametrize(("check", "member", "words"), SABOTEURS)
 def test_a_broken_member_is_found(check: Callable[..., None], member: Any, words: str, tmp_path: Path) -> None:
-    with pytest.raises((AssertionError, Exception, pytest.fail.Exception), match=words):
+    with pytest.raises((Exception, pytest.fail.Exception), match=words):
         check(member, tmp_path)
 
 

@@ -19,6 +19,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +51,9 @@ class Block:
 
 
 def blocks(page: Path) -> list[Block]:
-    found = []
     text = page.read_text()
-    for hit in re.finditer(r"^```(.*)\n(.*?)^```$", text, re.M | re.S):
-        found.append(Block(page, text[: hit.start()].count("\n") + 1, tuple(hit[1].split()), hit[2]))
-    return found
+    fences = re.finditer(r"^```([^\n]*)\n(.*?)^```$", text, re.M | re.S)
+    return [Block(page, text[: f.start()].count("\n") + 1, tuple(f[1].split()), f[2]) for f in fences]
 
 
 def prose(page: Path) -> str:
@@ -126,9 +125,9 @@ def python(code: str) -> Done:
 
 def shape(line: str) -> str:
     """A line of output without its numbers, and without the remarks in brackets that depend on them."""
-    plain = re.sub(r"\s+\(.*", "", line)
-    plain = re.sub(r"\s{2,}(?:patient unknown|only ).*", "", plain)
-    return " ".join(re.sub(r"\d[\d,.]*|n/a", "#", re.sub(r"\[#, #\]", "", plain)).split())
+    plain = re.sub(r"\s+\(.*|\s{2,}(?:patient unknown|only ).*", "", line)
+    plain = re.sub(r"\d+(?:[.,]\d+)*%?|n/a", "#", plain)
+    return " ".join(plain.replace(" [#, #]", "").split())
 
 
 def run_page(page: Path) -> None:
@@ -160,7 +159,7 @@ def run_page(page: Path) -> None:
 
 
 def shape_all(line: str) -> str:
-    return re.sub(r"\d[\d,.]*", "#", line)
+    return re.sub(r"\d+(?:[.,]\d+)*", "#", line)
 
 
 def _same_lines(shown: Block, printed: str) -> None:
@@ -170,39 +169,32 @@ def _same_lines(shown: Block, printed: str) -> None:
             assert shape(line) in there, f"{shown}: {shape(line)!r} is not among\n" + "\n".join(sorted(there))
 
 
-@pytest.fixture(scope="session")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the data and runs that datasets.md and train.md make, and what readers are said to have: `scans`, their own
-    dataset, `new-scans` and `unlabelled`."""
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder in which all pages run, with the data and runs of datasets.md and train.md, and what readers are said to have:
+    `scans`, their own dataset, `new-scans` and `unlabelled`. A run knows where its data were, so it cannot be copied."""
     folder = tmp_path_factory.mktemp("docs")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setenv("COLUMNS", "200")  # no line of a table is broken
         from hounsfield.data.phantoms import write_dataset
+        from hounsfield.workflow import demo
 
+        patch.setattr(demo, "CASES", 16)
         write_dataset("scans", "segmentation", n=16, seed=5)
         write_dataset("drawn", "generation", n=4, seed=6)
         Path("drawn/images").rename("new-scans")
-        shutil.rmtree("drawn")
         shutil.copytree("new-scans", "unlabelled")
         for page in MAKERS:
             run_page(page)
-    return folder
-
-
-@pytest.fixture
-def workplace(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of `made` to work in."""
-    place = tmp_path / "place"
-    shutil.copytree(made, place)
-    monkeypatch.chdir(place)
-    return place
+        yield folder
 
 
 RUNNING = [p for p in PAGES if any(b.info[1:2] in (("test",), ("fails",)) for b in blocks(p))]
 
 
 @pytest.mark.parametrize("page", [p for p in RUNNING if p not in MAKERS], ids=name)
-@pytest.mark.usefixtures("workplace")
+@pytest.mark.usefixtures("made")
 def test_what_a_page_shows_runs(page: Path) -> None:
     run_page(page)
 
@@ -222,6 +214,7 @@ def test_every_verb_has_a_page_with_a_command_that_runs(verb: str) -> None:
 # What the pages list, compared.
 
 
+@cache
 def exit_codes() -> dict[str, int]:
     """The exit code of every error code, by the class that the package raises it with."""
     from hounsfield.core import errors
@@ -268,6 +261,7 @@ def test_the_tree_names_the_folders_that_exist() -> None:
 
 
 def test_the_tree_names_every_member() -> None:
+    from hounsfield.core.registry import Folder
     from hounsfield.data.readers import READERS
     from hounsfield.explain.methods import METHODS
     from hounsfield.io.formats import FORMATS
@@ -276,7 +270,13 @@ def test_the_tree_names_every_member() -> None:
 
     (tree,) = [b for b in blocks(ROOT / "docs" / "architecture.md") if b.info == ("tree",)]
     shown = {w[0]: w[2:] for line in tree.text.splitlines() if (w := line.replace(",", "").split())[1:2] == ["members:"]}
-    names = {"readers": READERS, "methods": METHODS, "formats": FORMATS, "models": MODELS, "tasks": TASKS}
+    names: dict[str, Folder[Any]] = {
+        "readers": READERS,
+        "methods": METHODS,
+        "formats": FORMATS,
+        "models": MODELS,
+        "tasks": TASKS,
+    }
     assert shown == {f"{folder}/": members.names() for folder, members in names.items()}
 
 

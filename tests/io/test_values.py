@@ -22,7 +22,7 @@ INTEGERS = ["u1", "i1", "u2", "i2", "u4", "i4"]
     st.integers(-100_000, 100_000),
 )
 def test_whole_numbers_are_rescaled_exactly(array: np.ndarray, slope: int, inter: int) -> None:
-    out = rescaled(array, slope, inter)
+    out = rescaled(array.copy(), slope, inter)
     expected = [slope * int(value) + inter for value in array.ravel()]
     assert [int(value) for value in out.ravel()] == expected
     if (slope, inter) != (1, 0):

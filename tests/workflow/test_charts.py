@@ -40,7 +40,7 @@ def test_a_chart_for_loss_looks_and_rate(segmenter: Run, tmp_path: Path) -> None
 def test_charts_take_the_colours_of_the_page_and_bring_nothing_else(segmenter: Run) -> None:
     for chart in curves(segmenter, "Dice", 0.5):
         assert chart.svg.startswith("<svg viewBox=")
-        assert not re.search(r"xmlns|http|<\?xml|metadata|DejaVu", chart.svg)
+        assert not re.search(r"xmlns|http|<\?xml|metadata|DejaVu|<style", chart.svg)
         assert not [ink for ink in INKS if ink in chart.svg]
         assert not re.search(r'<g id="', chart.svg)
         assert "var(--accent)" in chart.svg

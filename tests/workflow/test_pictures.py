@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from hounsfield.workflow.console import Silent
+from hounsfield.workflow.console import SILENT
 from hounsfield.workflow.evaluate import Evaluation, stored
 from hounsfield.workflow.pictures import WIDEST, encode, gallery
 from hounsfield.workflow.run import Run
@@ -47,7 +47,7 @@ def test_a_large_noisy_picture_is_made_smaller() -> None:
 def test_no_case_is_shown_twice(classifier: Run, count: int, titles: list[str]) -> None:
     found = stored(classifier)[0]
     few = Evaluation(found.task, found.part, found.used_for, found.metrics, found.rows[:count], found.headline)
-    shown = gallery(classifier, few, "cpu", Silent())
+    shown = gallery(classifier, few, "cpu", SILENT)
     assert len({p.case for p in shown.cases}) == count
     assert [p.title for p in shown.cases] == titles
 
@@ -60,7 +60,7 @@ def test_cases_come_without_heatmaps_where_the_method_cannot(classifier: Run, mo
         raise InputError("UNSUPPORTED_PAIR", "Grad-CAM", found="a/b", expected="c", fix="d")
 
     monkeypatch.setattr(pictures, "heatmap", refuse)
-    shown = gallery(classifier, stored(classifier)[0], "cpu", Silent())
+    shown = gallery(classifier, stored(classifier)[0], "cpu", SILENT)
     assert shown.cases
     assert not shown.heat
     assert shown.no_heat.startswith("this model cannot do this task (UNSUPPORTED_PAIR")
@@ -69,13 +69,13 @@ def test_cases_come_without_heatmaps_where_the_method_cannot(classifier: Run, mo
 def test_weights_that_are_gone_are_a_reason(classifier: Run, tmp_path: Path) -> None:
     shutil.copytree(classifier.root, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "members")
-    shown = gallery(Run(tmp_path / "run"), stored(classifier)[0], "cpu", Silent())
+    shown = gallery(Run(tmp_path / "run"), stored(classifier)[0], "cpu", SILENT)
     assert not shown.cases
     assert "NOT_A_RUN" in shown.no_cases
 
 
 def test_what_is_explained_is_what_was_predicted(segmenter: Run) -> None:
-    shown = gallery(segmenter, stored(segmenter)[0], "cpu", Silent())
+    shown = gallery(segmenter, stored(segmenter)[0], "cpu", SILENT)
     assert shown.part == "test"
     assert "outlined" in shown.key
     names = {c.name for c in segmenter.plan.classes}

@@ -105,8 +105,7 @@ def test_every_stored_figure_stands_in_it(run: Run, page: Page) -> None:
     for part in ("test", "val"):
         stored = read_json(run.root / "evaluation" / f"{part}.json")
         for figure in stored["metrics"].values():
-            known = {key: float("nan") if value is None else value for key, value in figure.items()}
-            assert Interval(**known).text() in cells
+            assert Interval(**_known(figure)).text() in cells
             assert str(figure["n"]) in cells
             for note in filter(None, figure["note"].split("; ")):
                 assert note in page.text
@@ -134,7 +133,7 @@ def test_pictures_show_the_cases_that_their_titles_name(run: Run, page: Page) ->
     order = sorted(worth, key=lambda name: (worth[name], name))
     shown = re.findall(r"(Worst|Second worst|Median|Best) (\S+)", " ".join(page.inside["figcaption"]).replace("\n", " "))
     expected = {"Worst": order[0], "Second worst": order[1], "Median": order[len(order) // 2], "Best": order[-1]}
-    names = {title: name for title, name in shown}
+    names = dict(shown)
     for title, name in expected.items():
         # Caption and description run together where the line breaks.
         assert names[title].startswith(name)

@@ -58,11 +58,13 @@ class Entry:
         if time.time() - self.used > IN_USE / 4:  # so that a long training keeps its entries
             _mark_used(self.folder)
             self.used = time.time()
-        return self._read("image.b2nd")[(slice(None), *window)].astype(np.float32)
+        stored: npt.NDArray[np.float16] = self._read("image.b2nd")[(slice(None), *window)]
+        return stored.astype(np.float32)
 
     def target(self, window: tuple[slice, ...]) -> npt.NDArray[Any]:
-        values = self._read("target.b2nd" if self.dense else "target.npy")
-        return values[(slice(None), *window)] if self.dense else values
+        stored = self._read("target.b2nd" if self.dense else "target.npy")
+        values: npt.NDArray[Any] = stored[(slice(None), *window)] if self.dense else stored
+        return values
 
     def _read(self, name: str) -> Any:
         """What is sliced like an array; kept in memory where small: opening takes longer than all else then."""

@@ -15,7 +15,7 @@ Array = npt.NDArray[Any]
 
 
 def rescaled(array: Array, slope: float, inter: float) -> Array:
-    """slope * array + inter, exactly where that is possible.
+    """slope * array + inter, exactly where that is possible; `array` is used up, to save memory.
 
     The identity keeps array and dtype. Whole slope and intercept on integers give the smallest of int16, int32 and int64
     that holds every value; else float32, or float64 where the source has more than 16 bits.
@@ -27,14 +27,14 @@ def rescaled(array: Array, slope: float, inter: float) -> Array:
         for kind in (np.int16, np.int32, np.int64):
             if all(np.iinfo(kind).min <= value <= np.iinfo(kind).max for value in (*ends, int(slope), int(inter))):
                 # Products may pass the narrow type on the way; wrapping arithmetic brings the sum back exactly.
-                out = array.astype(kind)
+                out: Array = array.view(kind) if array.dtype.itemsize == kind().itemsize else array.astype(kind)
                 np.multiply(out, kind(int(slope)), out=out)
                 np.add(out, kind(int(inter)), out=out)
                 return out
-    out = np.empty(array.shape, dtype=np.float64 if array.dtype.itemsize > 2 else np.float32)
-    for target, source in zip(_rows(out), _rows(array), strict=True):
+    scaled = np.empty(array.shape, dtype=np.float64 if array.dtype.itemsize > 2 else np.float32)
+    for target, source in zip(_rows(scaled), _rows(array), strict=True):
         target[...] = source * np.float64(slope) + np.float64(inter)
-    return out
+    return scaled
 
 
 def check_finite(path: Path, array: Array) -> None:

@@ -233,4 +233,4 @@ def _room(total: int | None, free: int | None) -> str:
 def _state(extra: Extra) -> str:
     if not extra.missing:
         return f"there ({extra.use})"
-    return f"missing {', '.join(extra.missing)} ({extra.use}): pip install 'hounsfield[{extra.name}]'"
+    return f"missing {', '.join(extra.missing)} ({extra.use}): pip install {' '.join(extra.missing)}"

@@ -21,7 +21,7 @@ from hounsfield.data.duplicates import Duplicate
 from hounsfield.data.readers import open_dataset
 from hounsfield.data.split import PARTS, make_split
 from hounsfield.plan.fingerprint import fingerprint
-from hounsfield.workflow.console import Console, Silent, first_few
+from hounsfield.workflow.console import SILENT, Console, first_few
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -79,7 +79,7 @@ def inspect(
     reader: str | None = None,
     patient_regex: str | None = None,
     seed: int = 0,
-    console: Console | None = None,
+    console: Console = SILENT,
 ) -> Inspection:
     """What the folder or file `data` holds, with labels or without. seed: of the split that is drawn where none is given.
 
@@ -87,7 +87,7 @@ def inspect(
     training would meet; raises InputError for what cannot be read at all.
     """
     dataset = open_dataset(Path(data), reader, patient_regex)
-    with (console or Silent()).bar("reading every case") as bar:
+    with console.bar("reading every case") as bar:
         facts = measure_all(dataset, _store(), bar)
     samples = {s.id: s for s in dataset.samples}
     patients = {s.patient for s in dataset.samples if s.patient is not None}

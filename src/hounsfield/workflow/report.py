@@ -12,7 +12,7 @@ from typing import Any
 import hounsfield
 from hounsfield.metrics.bootstrap import Interval
 from hounsfield.workflow.charts import curves, read_log
-from hounsfield.workflow.console import Console, Silent, first_few
+from hounsfield.workflow.console import SILENT, Console, first_few
 from hounsfield.workflow.device import choose_device
 from hounsfield.workflow.evaluate import Evaluation, stored
 from hounsfield.workflow.pictures import gallery
@@ -20,7 +20,7 @@ from hounsfield.workflow.run import Run, build, read_json, write_text
 from hounsfield.workflow.tables import PARTS, decisions, section, title
 
 
-def report(run: Run | str | Path, *, device: str = "auto", console: Console | None = None) -> Path:
+def report(run: Run | str | Path, *, device: str = "auto", console: Console = SILENT) -> Path:
     """Write `report.html` into the run, from what the run holds and a few of its cases predicted anew for the pictures.
 
     Where data or weights are gone the pictures are left out, and the report says why. Raises InputError NOT_A_RUN, BAD_PLAN,
@@ -39,7 +39,7 @@ def report(run: Run | str | Path, *, device: str = "auto", console: Console | No
         lstrip_blocks=True,
     )
     page.filters |= {"by": _by, "inline": Markup, "few": first_few, "bounds": _bounds, "count": _count}
-    html = page.get_template("report.html.jinja").render(_content(opened, device, console or Silent()))
+    html = page.get_template("report.html.jinja").render(_content(opened, device, console))
     path = opened.root / "report.html"
     write_text(path, html)
     return path

@@ -52,8 +52,8 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Section:
-    """One evaluation. note: what is said of every figure; about: what they speak of. whole: figures over all classes; measures and classes: those that
-    each class has; worst: (id, what was found there), the worst first."""
+    """One evaluation. note: what is said of every figure; about: what they speak of. whole: figures over all classes; measures
+    and classes: those that each class has; worst: (id, what was found there), the worst first."""
 
     part: str
     use: str
@@ -162,7 +162,12 @@ def _matrix(rows: Sequence[Row], plan: Plan) -> Matrix | None:
         counts = [[0] * len(names) for _ in names]
         for row in rows:
             counts[at[str(row["truth"])]][at[str(row["prediction"])]] += 1
-        return Matrix(names, names, tuple(map(tuple, counts)), "Cases by truth (rows) and prediction (columns), shaded by their part of the row.")
+        return Matrix(
+            names,
+            names,
+            tuple(map(tuple, counts)),
+            "Cases by truth (rows) and prediction (columns), shaded by their part of the row.",
+        )
     sets = [(set(str(r["truth"]).split("|")), set(str(r["prediction"]).split("|"))) for r in rows]
     outcomes = ((True, True), (True, False), (False, True), (False, False))
     table = tuple(tuple(sum((n in truth, n in said) == outcome for truth, said in sets) for outcome in outcomes) for n in names)

@@ -95,7 +95,8 @@ def train(
 ) -> Run:
     """Train on the folder `data` into the new run `out`; returns the run, evaluated and reported.
 
-    resume: continue the run in `out`, if it began, with its own plan and split. started: monotonic time from which the budget counts.
+    resume: continue the run in `out`, if it began, with its own plan and split. started: monotonic time from which the
+    budget counts.
     Raises InputError for what is wrong with the data or options, ResourceError, DivergedError, RunInterruptedError.
     """
     started = time.monotonic() if started is None else started
@@ -238,7 +239,8 @@ def _finish(run: Run, ready: Ready, loader: Loader, clock: Clock, device: torch.
     if not member.weights.exists():
         weights = sum(p.numel() for p in model.parameters())
         console.say(
-            f"{plan.task} with {plan.model}, {weights / 1e6:.2f} million weights, {plan.training.steps} steps of {plan.training.batch} on {device}"
+            f"{plan.task} with {plan.model}, {weights / 1e6:.2f} million weights, "
+            f"{plan.training.steps} steps of {plan.training.batch} on {device}"
         )
         watch = _watcher(plan, ready.part("val")[:WATCHED_CASES], device)
         with console.bar("training") as bar:

@@ -199,6 +199,15 @@ def test_localizers_and_other_files_are_left_out_and_said_so(series: Any, make_s
     image = io.read(folder)
     np.testing.assert_array_equal(image.array[0], VOLUME)
     assert image.meta.notes == ("1 files that are no DICOM images were left out", "1 localizer images were left out")
+    scout = io.read(folder, Choices(series=f"{UID}.5"))  # unless it is what was asked for
+    np.testing.assert_array_equal(scout.array[0], VOLUME[0])
+
+
+def test_a_whole_uid_means_itself_though_others_end_in_it(series: Any, make_slice: Any) -> None:
+    folder = series()
+    make_slice(folder / "other.dcm", VOLUME[0], (0, 0, 0), SeriesInstanceUID=f"2.{UID}.1")
+    assert io.read(folder, Choices(series=f"{UID}.1")).array.shape == (1, 9, 6, 8)
+    assert "2 of them '.498.1'" in refused("SEVERAL_SERIES", folder, series=".498.1")
 
 
 def test_slopes_that_differ_between_slices_are_applied_to_each(tmp_path: Path, make_slice: Any) -> None:

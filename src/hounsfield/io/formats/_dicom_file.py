@@ -183,14 +183,18 @@ def _inflated(path: Path, file: io.BufferedReader) -> BinaryIO:
     from pydicom.uid import ExplicitVRLittleEndian
 
     file.seek(132)
-    meta = FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2))
-    if meta.get("TransferSyntaxUID") != _DEFLATED:
+    try:
+        found = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2).get("TransferSyntaxUID")
+    except Exception as error:
+        raise _unreadable("BAD_HEADER", path, f"unreadable file meta information ({type(error).__name__})", "DICOM") from error
+    if found != _DEFLATED:
         file.seek(0)
         return file
     size = path.stat().st_size
     allowed = min(limits.max_bytes(), max(_DEFLATE_FLOOR, _DEFLATE_FACTOR * size))
     stream = Inflated(file, path, raw=True)
     out = io.BytesIO()
+    meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     out.write(bytes(128) + b"DICM")
     write_file_meta_info(DicomIO(out), meta, enforce_standard=False)

@@ -64,7 +64,7 @@ def check(file: File) -> None:
         raise InputError(
             "WRONG_FORMAT",
             path,
-            found=f"DICOM without an image ({kind.name if kind else 'no SOP class'})",
+            found=f"DICOM without an image ({getattr(kind, 'name', 'no SOP class')})",
             expected="a DICOM image",
             fix="choose the image files",
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,31 +60,38 @@ def choose_series(folder: Path, files: Sequence[File], choices: Choices) -> tupl
 
     Raises InputError SEVERAL_SERIES, which lists them.
     """
-    scans = [file for file in files if not file.is_localizer]
-    notes: tuple[str, ...] = ()
-    if scans and len(scans) < len(files):
-        notes = (f"{len(files) - len(scans)} localizer images were left out",)
     series: dict[str, list[File]] = defaultdict(list)
-    for file in scans or files:
+    for file in files:
         series[str(file.get("SeriesInstanceUID", ""))].append(file)
-    wanted = choices.series
-    chosen = {uid: members for uid, members in series.items() if wanted is None or _matches(wanted, uid, members[0])}
+    chosen = _matching(series, choices.series)
     if len(chosen) != 1:
         listed = "; ".join(_describe(uid, members) for uid, members in sorted(series.items(), key=_by_number))
         raise InputError(
             "SEVERAL_SERIES",
             folder,
-            found=f"{len(series)} series: {listed}" + (f", {len(chosen)} of them {wanted!r}" if wanted else ""),
+            found=f"{len(series)} series: {listed}" + (f", {len(chosen)} of them {choices.series!r}" if choices.series else ""),
             expected="one series",
             fix="choose one with --series, by its number or the end of its UID",
         )
-    return next(iter(chosen.values())), notes
+    (uid,) = chosen
+    scans = [file for file in series[uid] if not file.is_localizer]
+    out = sum(file.is_localizer for file in (series[uid] if choices.series else files))
+    return scans or series[uid], ((f"{out} localizer images were left out",) if scans and out else ())
 
 
-def _matches(wanted: str, uid: str, file: File) -> bool:
-    number, description = file.get("SeriesNumber"), str(file.get("SeriesDescription", ""))
+def _matching(series: Mapping[str, list[File]], wanted: str | None) -> list[str]:
+    """UIDs of the series that a user can mean; without a wish, of those that are not localizers, or else of all."""
+    if wanted is None:
+        return [uid for uid, files in series.items() if not all(file.is_localizer for file in files)] or list(series)
+    if wanted in series:
+        return [wanted]
+    return [uid for uid, files in series.items() if _called(wanted, uid, files[0])]
+
+
+def _called(wanted: str, uid: str, file: File) -> bool:
     by_end = len(wanted) >= 4 and uid.endswith(wanted)
-    return wanted in (uid, str(number)) or by_end or wanted.casefold() == description.casefold()
+    described = wanted.casefold() == str(file.get("SeriesDescription", "")).casefold()
+    return wanted == str(file.get("SeriesNumber")) or by_end or described
 
 
 def _describe(uid: str, files: Sequence[File]) -> str:

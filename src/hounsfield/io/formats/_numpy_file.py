@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,17 @@ from hounsfield.core.errors import InputError
 from hounsfield.io import limits
 
 NPY = b"\x93NUMPY"
+# What zipfile raises for a damaged directory, an unknown version or method, a password, and spoilt data.
+ZIP_FAULTS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    OverflowError,
+    RuntimeError,
+    ValueError,
+)
 _FIX = "copy or export the file again"
 
 
@@ -60,7 +72,7 @@ def stored(path: Path) -> Mapping[str, Stored]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-    except zipfile.BadZipFile as error:
+    except ZIP_FAULTS as error:
         raise InputError(
             "TRUNCATED",
             path,
@@ -89,7 +101,7 @@ def opened(path: Path, member: zipfile.ZipInfo | None) -> Iterator[IO[bytes]]:
     try:
         with zipfile.ZipFile(path) as archive, archive.open(member) as file:
             yield file
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except ZIP_FAULTS as error:
         raise InputError(
             "CORRUPT_PIXELS", path, found=f"damaged {member.filename} ({error})", expected="an intact archive", fix=_FIX
         ) from error

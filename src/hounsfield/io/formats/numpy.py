@@ -20,7 +20,7 @@ from hounsfield.core.geometry import Geometry, Space
 from hounsfield.core.image import Image, Meta
 from hounsfield.io import limits
 from hounsfield.io.formats import Choices, Peek
-from hounsfield.io.formats._numpy_file import NPY, Stored, stored
+from hounsfield.io.formats._numpy_file import NPY, ZIP_FAULTS, Stored, stored
 
 SUFFIXES = (".npy", ".npz")
 WRITES = (".npy", ".npz")
@@ -51,7 +51,7 @@ def recognises(path: Path, head: bytes) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except (OSError, *ZIP_FAULTS):
         return path.name.lower().endswith(".npz")  # damaged: read says how
 
 

@@ -1,0 +1,112 @@
+"""The rules: from measured facts to decisions, each with the number behind it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hounsfield.core.fingerprint import ClassFacts, Fingerprint, Intensity
+from hounsfield.core.plan import Class, Plan
+from hounsfield.models import MODELS
+from hounsfield.plan.rules import decide
+
+
+def facts(**changes: Any) -> Fingerprint:
+    values: dict[str, Any] = {
+        "cases": 100,
+        "patients": None,
+        "ndim": 3,
+        "space": "patient",
+        "channels": ("MRI",),
+        "modality": None,
+        "dtype": "int16",
+        "shape_min": (30, 40, 30),
+        "shape_median": (36, 50, 35),
+        "shape_max": (44, 60, 44),
+        "spacing_min": (1.0, 1.0, 1.0),
+        "spacing_median": (1.0, 1.0, 1.0),
+        "spacing_max": (1.0, 1.0, 1.0),
+        "intensity": (Intensity(low=0, median=100, high=300, mean=110, std=60),),
+        "classes": (ClassFacts(value=1, name="tumour", cases=90, fraction=0.02),),
+        **changes,
+    }
+    return Fingerprint(**values)
+
+
+def plan(found: Fingerprint, task: str = "segmentation", model: str | None = None) -> Plan:
+    return decide(found, tuple(Class(value=c.value, name=c.name) for c in found.classes), task, model, seed=3)
+
+
+def test_windows_hold_the_median_image_and_fit_the_network() -> None:
+    made = plan(facts())
+    network = MODELS.load(made.model)
+    assert all(p >= n for p, n in zip(made.patch, (36, 50, 35), strict=True))
+    assert all(p % s == 0 for p, s in zip(made.patch, network.stride(made.model_options, 3), strict=True))
+    assert "36×50×35" in made.reasons["patch"]
+
+
+def test_large_volumes_are_cut_to_windows_of_equal_physical_sides() -> None:
+    made = plan(facts(shape_median=(120, 512, 512), spacing_median=(3.0, 0.75, 0.75), spacing_min=(3.0, 0.7, 0.7)))
+    sides = [p * s for p, s in zip(made.patch, (3.0, 0.75, 0.75), strict=True)]
+    assert max(sides) <= 1.5 * min(sides)
+    voxels = made.patch[0] * made.patch[1] * made.patch[2]
+    assert voxels <= 1.5 * 128**3
+
+
+def test_the_coarse_axis_is_halved_last_and_rotated_never() -> None:
+    made = plan(facts(shape_median=(20, 256, 256), spacing_median=(5.0, 1.0, 1.0), spacing_min=(5.0, 1.0, 1.0)))
+    strides = made.model_options.model_dump()["strides"]
+    assert tuple(strides[0]) == (1, 2, 2)
+    assert made.augment.rotation[1:] == (0.0, 0.0)
+    assert "5.0 times" in made.reasons["augment.rotation"]
+
+
+@pytest.mark.parametrize(
+    ("name", "mirrored"), [("tumour", True), ("left lung", False), ("lung_right", False), ("kidney_l", False), ("bright", True)]
+)
+def test_no_mirror_where_a_class_names_a_side(name: str, mirrored: bool) -> None:
+    made = plan(facts(classes=(ClassFacts(value=1, name=name, cases=9, fraction=0.1),)))
+    assert (made.augment.mirror == (2,)) is mirrored
+
+
+def test_ct_and_pictures_share_one_scale_and_mr_has_its_own_for_each_case() -> None:
+    (ct,) = plan(facts(modality="CT")).normalise
+    assert (ct.scope, ct.low, ct.high, ct.mean, ct.std) == ("dataset", 0, 300, 110, 60)
+    assert plan(facts(dtype="uint8")).normalise[0].scope == "dataset"
+    assert plan(facts(modality="MR")).normalise[0].scope == "case"
+
+
+def test_pictures_without_spacing_keep_their_pixels() -> None:
+    found = facts(ndim=2, space="none", shape_median=(584, 565), spacing_median=(1, 1), spacing_min=(1, 1), spacing_max=(1, 1))
+    made = plan(found)
+    assert made.grid.spacing is None
+    assert made.patch[0] * made.patch[1] <= 1.2 * 512**2
+
+
+def test_whole_images_are_resized_never_enlarged() -> None:
+    flat = {"ndim": 2, "space": "none", "spacing_median": (1, 1), "spacing_min": (1, 1), "spacing_max": (1, 1)}
+    assert plan(facts(shape_median=(28, 28), **flat), "classification").patch == (28, 28)
+    assert plan(facts(shape_median=(2000, 1000), **flat), "classification").patch == (224, 112)
+
+
+def test_long_tailed_classes_are_weighted_and_say_why() -> None:
+    flat = {"ndim": 2, "space": "none", "spacing_median": (1, 1), "spacing_min": (1, 1), "spacing_max": (1, 1)}
+    counts = [ClassFacts(value=k, name=f"c{k}", cases=n, fraction=n / 111) for k, n in enumerate((100, 10, 1))]
+    made = plan(facts(shape_median=(28, 28), classes=tuple(counts), **flat), "classification")
+    weights = made.task_options.model_dump()["weights"]
+    assert weights[0] < weights[1] < weights[2]
+    assert "100.0 times" in made.reasons["task_options.weights"]
+
+
+def test_a_batch_never_outgrows_a_small_set() -> None:
+    flat = {"ndim": 2, "space": "none", "spacing_median": (1, 1), "spacing_min": (1, 1), "spacing_max": (1, 1)}
+    assert plan(facts(shape_median=(28, 28), cases=20, **flat), "classification").training.batch == 2
+    assert plan(facts(shape_median=(28, 28), cases=5000, **flat), "classification").training.batch == 32
+
+
+def test_the_seed_and_the_chosen_model_are_kept() -> None:
+    made = plan(facts())
+    assert made.seed == 3
+    assert made.reasons["model"] == "the default for segmentation"
+    assert plan(facts(), model="unet").reasons["model"] == "chosen with --model"

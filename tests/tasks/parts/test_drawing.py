@@ -1,0 +1,102 @@
+"""Pictures of cases: which slice, which side, which colour where."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from hounsfield.core.geometry import Geometry
+from hounsfield.core.image import Image
+from hounsfield.core.plan import Class
+from hounsfield.tasks.parts import drawing
+
+RED, BLUE = Class(value=7, name="a", colour=(255, 0, 0)), Class(value=9, name="b", colour=(0, 0, 255))
+LPS = np.array([[0.0, 0, -1, 0], [0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])  # slices up, rows to the back, columns to the left
+
+
+def volume(dtype: type = np.uint8, shape: tuple[int, ...] = (5, 20, 30), affine: npt.NDArray[Any] = LPS) -> Image:
+    return Image(np.zeros((1, *shape), dtype=dtype), Geometry(shape, affine))
+
+
+def test_an_axial_ct_is_shown_as_it_is_read() -> None:
+    """Rows to the back and columns to the left are what a radiologist sees; an other storage order looks the same."""
+    image = volume(np.int16)
+    image.array[0, 3, 4, 6] = 100
+    upright = image.canonical()
+    shown = drawing.picture(image, 3)
+    factor = 320 // 30
+    assert shown.shape == (20 * factor, 30 * factor, 3)
+    assert np.argwhere(shown[::factor, ::factor, 0] == 255).tolist() == [[4, 6]]
+    np.testing.assert_array_equal(drawing.picture(upright, 3), shown)
+    assert drawing.picture(image, 2).max() == 0
+
+
+def test_truth_is_filled_and_prediction_outlined_on_the_fullest_slice() -> None:
+    image, truth, prediction = volume(), volume(), volume()
+    image.array[:] = 100
+    image.array[0, :, 0, 0] = 200
+    truth.array[0, 3, 5:12, 6:16] = 7
+    truth.array[0, 1, 0, 0] = 9
+    prediction.array[0, 3, 6:13, 8:20] = 9
+    factor = 320 // 30
+    both = drawing.contours(image, truth, prediction, (RED, BLUE))
+    left, right = both[:, : 30 * factor], both[:, 30 * factor :]
+    np.testing.assert_array_equal(left, drawing.picture(image, 3))
+    outline = (right == BLUE.colour).all(axis=2)
+    filled = (right[..., 0] > left[..., 0]) & ~outline
+    expected = np.zeros((20, 30), dtype=bool)
+    expected[6:13, 8:20] = True
+    np.testing.assert_array_equal(np.argwhere(outline)[[0, -1]], [[6 * factor, 8 * factor], [13 * factor - 1, 20 * factor - 1]])
+    assert not (outline & ~np.kron(expected, np.ones((factor, factor), dtype=bool))).any()
+    assert not outline[9 * factor, 12 * factor]  # an outline is no disc
+    inside = np.zeros((20, 30), dtype=bool)
+    inside[5:12, 6:16] = True
+    np.testing.assert_array_equal(filled | outline, np.kron(inside, np.ones((factor, factor), dtype=bool)) | outline)
+
+
+@pytest.mark.parametrize("empty", [True, False])
+def test_without_truth_the_prediction_chooses_the_slice(empty: bool) -> None:
+    image, prediction = volume(), volume()
+    prediction.array[0, 4, 2:8, 2:8] = 7
+    shown = drawing.contours(image, volume() if empty else None, prediction, (RED,))
+    assert (shown == RED.colour).all(axis=2).any()
+
+
+def test_regions_are_drawn_each_in_its_colour() -> None:
+    image = Image(np.zeros((3, 40, 40), dtype=np.uint8), Geometry.none((40, 40)))
+    array = np.zeros((2, 40, 40), dtype=np.uint8)
+    array[0, 2:8, 2:8], array[1, 20:30, 20:30] = 1, 1
+    shown = drawing.contours(image, None, Image(array, image.geometry), (RED, BLUE))
+    for c, (a, b) in ((RED, (2, 8)), (BLUE, (20, 30))):
+        rows = np.argwhere((shown[:, 320:] == c.colour).all(axis=2)) // 8
+        assert (rows.min(), rows.max()) == (a, b - 1)
+
+
+@pytest.mark.parametrize("affine", [LPS, np.eye(4)[[2, 1, 0, 3]], np.eye(4)])
+def test_heat_lies_where_it_is_strongest(affine: npt.NDArray[Any]) -> None:
+    """Whatever the order of axes, the brightest spot of the picture is the voxel that the image shows there."""
+    image, heat = volume(np.int16, (12, 11, 13), affine), volume(np.float32, (12, 11, 13), affine)
+    image.array[0, 3, 4, 2], heat.array[0, 3, 4, 2] = 1000, 2.0
+    left, right = np.split(drawing.heat(image, heat), 2, axis=1)
+    spot = left[..., 0] == 255
+    assert len(np.unique(np.argwhere(spot) // (320 // 13), axis=0)) == 1
+    assert (right[spot] == (255, 255, 114)).all()  # 45% of white and 55% of yellow
+    assert (right[~spot] == 0).all()
+
+
+def test_no_heat_changes_nothing() -> None:
+    image = Image(np.random.default_rng(0).integers(0, 255, (1, 9, 9), dtype=np.uint8), Geometry.none((9, 9)))
+    left, right = np.split(drawing.heat(image, Image(np.zeros((1, 9, 9), dtype=np.float32), image.geometry)), 2, axis=1)
+    np.testing.assert_array_equal(left, right)
+
+
+def test_small_pictures_are_enlarged_by_whole_numbers() -> None:
+    small = np.random.default_rng(0).integers(0, 255, (28, 20, 3), dtype=np.uint8)
+    big = drawing.enlarge(small)
+    assert big.shape == (308, 220, 3)
+    np.testing.assert_array_equal(big[::11, ::11], small)
+    assert drawing.enlarge(np.zeros((500, 10, 3), dtype=np.uint8)).shape == (500, 10, 3)
+    np.testing.assert_array_equal(drawing.enlarge(small[..., 0] > 99, like=big.shape)[5::11, 5::11], small[..., 0] > 99)
