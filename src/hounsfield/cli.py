@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -235,6 +236,8 @@ def _show(what: Any) -> None:
 
 def main() -> NoReturn:
     """The entry point: one line per error, the exit codes of hounsfield.core.errors, no traceback without --debug."""
+    if not os.environ.get("HOUNSFIELD_DEBUG"):
+        warnings.simplefilter("ignore")  # of libraries: what concerns the user is an error or a note of ours
     try:
         app()
     except HounsfieldError as error:

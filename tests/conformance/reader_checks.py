@@ -16,6 +16,7 @@ from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.phantoms import write_dataset
 from hounsfield.data.readers import Reader
+from hounsfield.io.formats import DEFAULT, Choices
 
 CASES = 4
 
@@ -52,7 +53,7 @@ def check_damaged_descriptions_raise_typed_errors(member: Reader, folder: Path) 
             try:
                 if member.match(broken).found is None:
                     continue
-                member.read(broken)
+                member.read(broken, DEFAULT)
             except InputError:
                 continue
             raise AssertionError(f"{name} ({kind}) is read without complaint")
@@ -65,12 +66,25 @@ def check_its_layout_is_taken_and_read(member: Reader, folder: Path) -> None:
     before = contents(data)
     match = member.match(data)
     assert match.found, f"its own layout is not taken: no {match.missed}"
-    dataset = member.read(data)
+    dataset = member.read(data, DEFAULT)
     assert dataset.reader == name_of(member), f"it signs as {dataset.reader!r}"
     assert dataset.found.strip(), "it does not say what it found"
     check_samples(dataset)
-    assert [s.id for s in member.read(data).samples] == [s.id for s in dataset.samples], "read twice, two results"
+    assert [s.id for s in member.read(data, DEFAULT).samples] == [s.id for s in dataset.samples], "read twice, two results"
     assert contents(data) == before, "the user's folder was touched"
+
+
+def check_every_file_is_read_by_the_users_choices(member: Reader, folder: Path) -> None:
+    """What reads no file by choices has none to keep."""
+    data = example(member, folder)
+    if data is None:
+        return
+    given = Choices(affine="sform", allow_gaps=True)
+    for sample in member.read(data, given).samples:
+        lazies = [*sample.images, *(lazy for lazy in (sample.target, sample.valid_mask) if callable(lazy))]
+        for lazy in lazies:
+            own = getattr(lazy, "choices", given)
+            assert own == own.over(given), f"{lazy} is read by {own}, without the user's choices"
 
 
 def check_samples(dataset: Dataset) -> None:
@@ -108,6 +122,7 @@ CHECKS = (
     check_text_is_not_taken,
     check_damaged_descriptions_raise_typed_errors,
     check_its_layout_is_taken_and_read,
+    check_every_file_is_read_by_the_users_choices,
 )
 
 

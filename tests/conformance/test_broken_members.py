@@ -281,15 +281,15 @@ FORMATS: dict[str, tuple[Callable[..., None], Any, str]] = {
 
 
 def reads(change: Callable[[Dataset], Dataset]) -> Any:
-    return but(class_folders, read=lambda path: change(class_folders.read(path)))
+    return but(class_folders, read=lambda path, choices: change(class_folders.read(path, choices)))
 
 
 def first_sample(dataset: Dataset, **changes: Any) -> Dataset:
     return dataset.only([replace(dataset.samples[0], **changes), *dataset.samples[1:]])
 
 
-def noting(path: Path) -> Dataset:
-    dataset = class_folders.read(path)
+def noting(path: Path, choices: Choices) -> Dataset:
+    dataset = class_folders.read(path, choices)
     (path / "index.txt").write_text("seen")
     return dataset
 
@@ -323,6 +323,11 @@ READERS: dict[str, tuple[Callable[..., None], Any, str]] = {
     "a class beyond": (LAYOUT, reads(lambda d: first_sample(d, target=2)), "class 2 of 2"),
     "a missing channel": (LAYOUT, reads(lambda d: replace(d, channels=("a", "b"))), "1 channels, 2 names"),
     "writes into the folder": (LAYOUT, but(class_folders, read=noting), "folder was touched"),
+    "forgets the choices": (
+        reader_checks.check_every_file_is_read_by_the_users_choices,
+        but(class_folders, read=lambda path, choices: class_folders.read(path, Choices(affine=choices.affine))),
+        "without the user's choices",
+    ),
 }
 
 TASKS: dict[str, tuple[Callable[..., None], Any, str]] = {

@@ -9,13 +9,15 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
 from hounsfield.cli import main
+from hounsfield.core.geometry import Geometry
+from hounsfield.core.image import Image
 from hounsfield.data.phantoms import write_dataset
+from hounsfield.io import write as hu_write
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> tuple[int, str, str]:
@@ -84,7 +86,8 @@ def float_mask(data: Path) -> None:
     path = first(data / "masks")
     size = Pillow.open(path).size
     path.unlink()
-    nib.save(nib.Nifti1Image(np.full((*size, 1), 0.37, np.float32), np.eye(4)), path.with_suffix(".nii.gz"))
+    soft = Image(np.full((1, *size), 0.37, np.float32), Geometry.from_spacing(size, (1, 1)))
+    hu_write(soft, path.with_suffix(".nii.gz"))
 
 
 def lossy_mask(data: Path) -> None:
@@ -130,7 +133,7 @@ def test_broken_segmentation_data(
     verb: str,
 ) -> None:
     damage(masks)
-    more = ["--out", tmp_path / "run", "--budget", "1steps", "--device", "cpu"] if verb == "train" else []
+    more: list[str | Path] = ["--out", tmp_path / "run", "--budget", "1steps", "--device", "cpu"] if verb == "train" else []
     code, out, err = run(capsys, monkeypatch, verb, masks, *more)
     last = err.strip().splitlines()[-1]
     assert code == 2, err
@@ -161,7 +164,7 @@ def test_one_class_only(
 def test_empty_and_unknown_folders(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
-    more = ["--out", tmp_path / "run"] if verb == "train" else []
+    more: list[str | Path] = ["--out", tmp_path / "run"] if verb == "train" else []
     (tmp_path / "empty").mkdir()
     code, _, err = run(capsys, monkeypatch, verb, tmp_path / "empty", *more)
     assert (code, err.split()[0]) == (2, "EMPTY_FOLDER")

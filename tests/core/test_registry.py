@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hounsfield.core.errors import InputError
-from hounsfield.core.registry import Folder, nearest
+from hounsfield.core.registry import Folder, nearest, third_parties
 from hounsfield.io.formats import FORMATS
 
 
@@ -66,18 +66,42 @@ class Entry:
         return type("Hexagon", (), {"sides": 6, "api": self.api})
 
 
+@pytest.fixture
+def _forgetful() -> Iterator[None]:
+    """What is found in this test is not kept, and what was kept is not found."""
+    third_parties.cache_clear()
+    yield
+    third_parties.cache_clear()
+
+
+@pytest.mark.usefixtures("_forgetful")
 def test_third_parties_join_by_entry_points(folder: Folder[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "entry_points", lambda group: [Entry(1)] if group == "made_up_members" else [])
     assert folder.names() == ["broken", "circle", "hexagon", "square"]
     assert folder.load("hexagon").sides == 6
 
 
+@pytest.mark.usefixtures("_forgetful")
 def test_a_third_party_of_another_api_is_refused(folder: Folder[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "entry_points", lambda group: [Entry(2)])
     with pytest.raises(InputError) as caught:
         folder.load("hexagon")
     assert caught.value.code == "BAD_MEMBER"
     assert caught.value.found == "api 2"
+
+
+@pytest.mark.usefixtures("_forgetful")
+def test_entry_points_are_looked_for_once(folder: Folder[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def entry_points(group: str) -> list[Entry]:
+        asked.append(group)
+        return [Entry(1)]
+
+    monkeypatch.setattr(metadata, "entry_points", entry_points)
+    for _ in range(3):
+        assert folder.load("hexagon").sides == 6
+    assert asked == ["made_up_members"]
 
 
 def test_nearest_lists_all_where_nothing_is_near() -> None:

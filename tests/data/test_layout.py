@@ -14,7 +14,8 @@ from pydicom.uid import UID
 
 from hounsfield.core.errors import InputError
 from hounsfield.data.dataset import ImageFile
-from hounsfield.data.layout import RGB, cases, channel_names, given_splits, split_of, stem
+from hounsfield.data.layout import RGB, cases, channel_names, dicom_headers, given_splits, split_of, stem
+from hounsfield.io.formats import DEFAULT, Choices
 
 Picture = Callable[..., Path]
 
@@ -76,7 +77,10 @@ def test_files_are_cases_and_litter_is_none(tmp_path: Path, picture: Picture, no
     for name in ("b/2.png", "a.jpg", "b/.hidden.png", "._a.jpg", "__MACOSX/a.png"):
         picture(tmp_path / name, noise(0))
     (tmp_path / "notes.txt").write_text("no image")
-    assert [(c.name, c.image.path.name, c.patient) for c in cases(tmp_path)] == [("a", "a.jpg", None), ("b/2", "2.png", None)]
+    assert [(c.name, c.image.path.name, c.patient) for c in cases(tmp_path, DEFAULT)[0]] == [
+        ("a", "a.jpg", None),
+        ("b/2", "2.png", None),
+    ]
 
 
 def test_series_are_cases_named_after_their_folder(tmp_path: Path) -> None:
@@ -85,7 +89,7 @@ def test_series_are_cases_named_after_their_folder(tmp_path: Path) -> None:
         dicom(tmp_path / "two" / f"a{k}", k, SeriesInstanceUID="1.2", PatientID="other")
         dicom(tmp_path / "two" / f"b{k}", k, SeriesInstanceUID="1.3", PatientID="secret")
     dicom(tmp_path / "x.dcm", SeriesInstanceUID="1.4", PatientID="")
-    found = {c.name: c for c in cases(tmp_path)}
+    found = {c.name: c for c in cases(tmp_path, DEFAULT)[0]}
     assert {name: c.patient for name, c in found.items()} == {
         "one": "patient-0001",
         "two/a0": "patient-0002",
@@ -100,7 +104,7 @@ def test_a_series_above_another_is_read_alone(tmp_path: Path) -> None:
     for k in range(3):
         dicom(tmp_path / "top" / f"{k}.dcm", k, SeriesInstanceUID="1.1")
         dicom(tmp_path / "top" / "below" / f"{k}.dcm", k, SeriesInstanceUID="1.2")
-    assert {c.name: c.image().array.shape[1] for c in cases(tmp_path)} == {"top/0": 3, "top/below": 3}
+    assert {c.name: c.image().array.shape[1] for c in cases(tmp_path, DEFAULT)[0]} == {"top/0": 3, "top/below": 3}
 
 
 def test_localizers_and_reports_are_no_cases(tmp_path: Path) -> None:
@@ -108,22 +112,97 @@ def test_localizers_and_reports_are_no_cases(tmp_path: Path) -> None:
         dicom(tmp_path / "s" / f"{k}.dcm", k, SeriesInstanceUID="1.1")
     dicom(tmp_path / "s" / "scout.dcm", SeriesInstanceUID="1.2", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     dicom(tmp_path / "s" / "seg.dcm", SeriesInstanceUID="1.3", Modality="SEG")
-    assert [c.name for c in cases(tmp_path)] == ["s"]
+    assert [c.name for c in cases(tmp_path, DEFAULT)[0]] == ["s"]
     (tmp_path / "only").mkdir()
     dicom(tmp_path / "only" / "seg.dcm", Modality="RTDOSE")
     with pytest.raises(InputError, match=r"EMPTY_FOLDER .*DICOM files without an image"):
-        cases(tmp_path / "only")
+        cases(tmp_path / "only", DEFAULT)
 
 
 def test_what_only_says_that_it_is_dicom_stays_a_case_whose_reading_says_so(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_text("not DICOM")
-    (only,) = cases(tmp_path)
+    (only,) = cases(tmp_path, DEFAULT)[0]
     with pytest.raises(InputError, match=r"WRONG_FORMAT .*a\.dcm"):
         only.image()
 
 
 def test_real_studies_are_told_apart(shared_data: Path) -> None:
-    found = cases(shared_data / "dicom_hippocampus_studies")
+    found = cases(shared_data / "dicom_hippocampus_studies", DEFAULT)[0]
     assert len(found) == 8
     assert len({c.patient for c in found}) == 3
     assert all(c.patient for c in found)
+
+
+def test_choices_go_to_every_case(tmp_path: Path, volume: Callable[..., Path]) -> None:
+    volume(tmp_path / "v.nii.gz", np.ones((3, 4, 5)))
+    for k in range(3):
+        dicom(tmp_path / "one" / f"{k}.dcm", k, SeriesInstanceUID="1.1")
+        dicom(tmp_path / "two" / f"a{k}", k, SeriesInstanceUID="1.2")
+        dicom(tmp_path / "two" / f"b{k}", k, SeriesInstanceUID="1.3")
+    found, notes = cases(tmp_path, Choices(allow_gaps=True))
+    assert notes == ()
+    assert {c.name: c.image.choices for c in found} == {
+        "one": Choices(allow_gaps=True),
+        "two/a0": Choices(allow_gaps=True, series="1.2"),
+        "two/b0": Choices(allow_gaps=True, series="1.3"),
+        "v": Choices(allow_gaps=True),
+    }
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Path:
+    """Study p has the series 1 and 2 in one folder, study q series 1 in a folder above series 2, r series 1 alone."""
+    for k in range(3):
+        dicom(tmp_path / "p" / f"a{k}", k, SeriesInstanceUID="1.11.1", SeriesNumber=1, SeriesDescription="Thick")
+        dicom(tmp_path / "p" / f"b{k}", k, SeriesInstanceUID="1.11.2", SeriesNumber=2, SeriesDescription="thin")
+        dicom(tmp_path / "q" / f"a{k}", k, SeriesInstanceUID="1.12.1", SeriesNumber=1, SeriesDescription="Thick")
+        dicom(tmp_path / "q" / "sub" / f"b{k}", k, SeriesInstanceUID="1.12.2", SeriesNumber=2, SeriesDescription="thin")
+        dicom(tmp_path / "r" / f"a{k}", k, SeriesInstanceUID="1.13.1", SeriesNumber=1, SeriesDescription="Thick")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("wanted", "uids"),
+    [
+        ("1", {"p": "1.11.1", "q": "1.12.1", "r": "1.13.1"}),
+        ("thick", {"p": "1.11.1", "q": "1.12.1", "r": "1.13.1"}),
+        ("2", {"p": "1.11.2", "q/sub": "1.12.2"}),
+        ("1.12.1", {"q": "1.12.1"}),
+        ("11.2", {"p": "1.11.2"}),
+    ],
+)
+def test_a_chosen_series_is_taken_in_every_study_and_the_others_are_counted(
+    studies: Path, wanted: str, uids: dict[str, str]
+) -> None:
+    found, notes = cases(studies, Choices(series=wanted))
+    assert {c.name for c in found} == set(uids)
+    for case in found:
+        below = {f: h.series for f, h in dicom_headers(f for f in case.image.path.rglob("*") if f.is_file()).items()}
+        assert case.image().array.shape[1] == 3
+        assert case.image.choices.series in (uids[case.name], wanted)
+        assert len(set(below.values())) == 1 or case.image.choices.series == uids[case.name]
+    assert notes == (f"{5 - len(uids)} of 5 DICOM series are left out: --series {wanted} chose the others",)
+
+
+def test_a_series_that_no_study_has(studies: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"BAD_OPTION .*no series '7' among 5: number 1 \(UID \.\.\..*choose another with --series"
+    ):
+        cases(studies, Choices(series="7"))
+
+
+def test_pictures_have_no_series_to_choose(tmp_path: Path, picture: Picture, noise: Any) -> None:
+    picture(tmp_path / "a.png", noise(0))
+    found, notes = cases(tmp_path, Choices(series="7"))
+    assert [c.name for c in found] == ["a"]
+    assert notes == ()
+
+
+def test_a_localizer_that_is_asked_for(tmp_path: Path) -> None:
+    for k in range(2):
+        dicom(tmp_path / "s" / f"{k}.dcm", k, SeriesInstanceUID="1.1", SeriesNumber=2)
+    scout = dicom(
+        tmp_path / "s" / "scout.dcm", SeriesInstanceUID="1.2", SeriesNumber=1, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]
+    )
+    assert [c.image.path for c in cases(tmp_path, Choices(series="1"))[0]] == [scout]
+    assert [c.image().array.shape[1] for c in cases(tmp_path, Choices(series="2"))[0]] == [2]

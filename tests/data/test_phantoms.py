@@ -25,6 +25,7 @@ from hounsfield.data import _anatomy as anatomy
 from hounsfield.data import phantoms
 from hounsfield.data.phantoms import NAMES, ORGANS, Phantom, grey, phantom, write_dataset
 from hounsfield.data.readers import READERS
+from hounsfield.io.formats import DEFAULT
 
 LESION = anatomy.LESION
 RECORDED_COUNTS = [7712, 890, 148, 223, 195, 48, 0]  # voxels of each label, seed 1 in 2D
@@ -216,7 +217,7 @@ def test_datasets_are_read_back_as_they_were_made(tmp_path: Path, task: str, ndi
     assert [f.name for f in folder.parent.iterdir()] == ["set"]
     matches = {name: member.match(folder) for name, member in READERS.all().items()}
     assert max((m.priority, name) for name, m in matches.items() if m.found)[1] == reader
-    dataset = READERS.load(reader).read(folder)
+    dataset = READERS.load(reader).read(folder, DEFAULT)
     assert len(dataset) == 4
     for sample in dataset.samples:
         k = int(sample.id[-4:])

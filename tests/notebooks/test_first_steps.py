@@ -23,7 +23,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", str(folder))
         patch.setenv("OMP_NUM_THREADS", "1")
-        notebook = nbformat.read(PATH, as_version=4)
+        notebook = nbformat.read(PATH, as_version=4)  # type: ignore[no-untyped-call]
         # Enough to run, too little to learn.
         for cell in notebook.cells:
             cell.source = cell.source.replace("60steps", "6steps").replace("n=40", "n=20")
@@ -36,7 +36,7 @@ def outputs(notebook: Any, containing: str) -> list[Any]:
 
 
 def test_it_is_committed_without_outputs() -> None:
-    notebook = nbformat.read(PATH, as_version=4)
+    notebook = nbformat.read(PATH, as_version=4)  # type: ignore[no-untyped-call]
     nbformat.validate(notebook)
     assert all(not cell.outputs and cell.execution_count is None for cell in notebook.cells if cell.cell_type == "code")
     assert PATH.stat().st_size < 20_000

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from hounsfield.core.errors import DivergedError, HounsfieldError, InputError, ResourceError
 from hounsfield.workflow import train as module
+from hounsfield.workflow.console import Silent
 from hounsfield.workflow.run import Run, read_plan
 from hounsfield.workflow.train import Options, train
 
@@ -176,7 +177,7 @@ def test_a_damaged_cache_entry_is_rebuilt_and_said(phantoms: Path, tmp_path: Pat
     victim = next((tmp_path / "cache").rglob("image.b2nd"))
     victim.write_bytes(victim.read_bytes()[:-20])
     said: list[str] = []
-    console = type("Told", (module.SILENT.__class__,), {"say": lambda self, message: said.append(message)})()
+    console = type("Told", (Silent,), {"say": lambda self, message: said.append(message)})()
     second = train(phantoms, tmp_path / "second", Options(plan=first.root / "plan.json", device="cpu"), console=console)
     assert any("1 damaged entries rebuilt" in line for line in said)
     assert weights(second) == weights(first)

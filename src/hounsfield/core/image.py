@@ -85,7 +85,8 @@ class Image:
         if self.meta.palette is not None:
             colours = np.array(self.meta.palette, dtype=np.uint8)
             indices = np.clip(array[0].astype(np.int64), 0, len(colours) - 1)
-            return np.take(colours, indices, axis=0)
+            coloured: npt.NDArray[np.uint8] = np.take(colours, indices, axis=0)
+            return coloured
         planes = array[:3] if array.shape[0] >= 3 else np.repeat(array[:1], 3, axis=0)
         values = planes.astype(np.float32)
         if array.dtype == np.uint8 and array.shape[0] >= 3:

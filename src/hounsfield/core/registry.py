@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Generic, TypeVar, cast
@@ -22,6 +23,12 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
 
 
+@cache
+def third_parties(group: str) -> tuple[metadata.EntryPoint, ...]:
+    """The entry points of a group. Finding them opens every installed package, and none is installed while a process runs."""
+    return tuple(metadata.entry_points(group=group))
+
+
 class Folder(Generic[M]):
     """The members of one package: its public modules, and third parties' entry points of group `package` with `api = 1`.
 
@@ -37,7 +44,7 @@ class Folder(Generic[M]):
         """Every member's name, sorted; nothing is imported but the package itself."""
         package = importlib.import_module(self.package)
         files = [f.stem for root in package.__path__ for f in Path(root).glob("*.py") if not f.stem.startswith("_")]
-        return sorted({*files, *(e.name for e in metadata.entry_points(group=self.package))})
+        return sorted({*files, *(e.name for e in third_parties(self.package))})
 
     def load(self, name: str) -> M:
         """The member's module. Raises InputError UNKNOWN_MEMBER (nearest name), BAD_MEMBER, MISSING_EXTRA."""
@@ -49,7 +56,7 @@ class Folder(Generic[M]):
                 expected=f"a {self.kind}",
                 fix=nearest(name, self.names()),
             )
-        entries = [e for e in metadata.entry_points(group=self.package) if e.name == name]
+        entries = [e for e in third_parties(self.package) if e.name == name]
         module = entries[0].load() if entries else importlib.import_module(f"{self.package}.{name}")
         missing = [need for need in self.needs if not hasattr(module, need)]
         if missing or (entries and getattr(module, "api", None) != API):

@@ -15,9 +15,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.image import Image
 from hounsfield.core.plan import Class
 from hounsfield.core.sample import Sample
-from hounsfield.io.formats import Choices
-
-DEFAULT = Choices()
+from hounsfield.io.formats import DEFAULT, Choices
 
 # Told apart also by those who see red and green alike (Okabe and Ito, 2008), the first as in core/plan.py.
 COLOURS = (

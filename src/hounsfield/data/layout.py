@@ -15,9 +15,8 @@ from hounsfield.core.sample import Sample, Split
 from hounsfield.data.channels import read_case
 from hounsfield.data.dataset import ImageFile
 from hounsfield.data.masks import in_threads
-from hounsfield.io import scan
+from hounsfield.io import scan, series
 from hounsfield.io.formats import FORMATS, Choices
-from hounsfield.io.formats._dicom_file import opened
 
 SPLITS: Final[dict[str, Split]] = {
     **dict.fromkeys(("train", "training", "tr"), "train"),
@@ -25,8 +24,6 @@ SPLITS: Final[dict[str, Split]] = {
     **dict.fromkeys(("test", "testing", "ts"), "test"),
 }
 RGB: Final = ("red", "green", "blue")
-_TAGS: Final = ("ImageType", "Modality", "PatientID", "SeriesInstanceUID", "Rows")
-_NO_IMAGE: Final = ("RTDOSE", "SEG")
 
 
 @dataclass(frozen=True)
@@ -40,17 +37,6 @@ class Case:
     @property
     def name(self) -> str:
         return "/".join(self.parts)
-
-
-@dataclass(frozen=True)
-class DicomHeader:
-    """patient: PatientID, for comparing only. series: SeriesInstanceUID, or the file's path. image: not a report, a dose, a
-    segmentation. localizer: a scout view."""
-
-    patient: str
-    series: str
-    image: bool
-    localizer: bool
 
 
 def split_of(name: str) -> Split | None:
@@ -86,65 +72,71 @@ def channel_names(image: ImageFile) -> tuple[str, ...]:
     return RGB if channels == 3 else tuple(f"channel {k}" for k in range(channels))
 
 
-def cases(folder: Path) -> list[Case]:
-    """Every image below `folder` by name: a file each, or a DICOM series, named after its folder where it is alone there.
-    Localizers beside another series, and DICOM files that hold no image, are left out.
+def cases(folder: Path, choices: Choices) -> tuple[list[Case], tuple[str, ...]]:
+    """Every image below `folder` by name, to be read by `choices`, and notes on what was not chosen. A case is a file, or a
+    DICOM series, named after its folder where it is alone there. Localizers beside another series, and DICOM files that
+    hold no image, are left out; where `choices.series` names series, so are the others.
 
-    Raises InputError EMPTY_FOLDER.
+    Raises InputError EMPTY_FOLDER, BAD_OPTION where no series has the chosen name.
     """
     files = scan.images(folder)
     headers = dicom_headers(files)
+    images = {file: header for file, header in headers.items() if header.image}
+    held = {header.series for header in images.values()}
+    chosen = held if choices.series is None else _chosen(folder, choices.series, images.values())
+    left = f"{len(held - chosen)} of {len(held)} DICOM series are left out: --series {choices.series} chose the others"
     found: list[tuple[tuple[str, ...], ImageFile, str]] = []
-    series: defaultdict[Path, defaultdict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    scanned = {file.parent for file, header in headers.items() if header.image and not header.localizer}
+    stacks: defaultdict[Path, defaultdict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    others = {file.parent for file, header in images.items() if header.series not in chosen}
+    scanned = {file.parent for file, header in images.items() if header.series in chosen and not header.localizer}
     for file in files:
-        header = headers.get(file)
-        if header is None:
-            found.append(((*file.relative_to(folder).parts[:-1], stem(file)), ImageFile(file), ""))
-        elif header.image and not (header.localizer and file.parent in scanned):
-            series[file.parent][header.series].append(file)
-    for parent, by_uid in series.items():
+        if file not in headers:
+            found.append(((*file.relative_to(folder).parts[:-1], stem(file)), ImageFile(file, choices), ""))
+        elif (h := images.get(file)) and h.series in chosen and not (h.localizer and file.parent in scanned):
+            stacks[file.parent][h.series].append(file)
+    for parent, by_uid in stacks.items():
         where = parent.relative_to(folder).parts
         # Reading a folder takes in the folders below.
-        alone = len(by_uid) == 1 and not any(parent in other.parents for other in series)
+        named = len(by_uid) == 1 and not any(parent in other.parents for other in stacks)
+        alone = named and not any(parent in (other, *other.parents) for other in others)
         for uid, own in by_uid.items():
             patient = headers[own[0]].patient
             if len(own) == 1:
-                found.append(((*where, stem(own[0])), ImageFile(own[0]), patient))
-            elif alone:
-                found.append((where or (folder.resolve().name,), ImageFile(parent), patient))
-            else:
-                found.append(((*where, stem(own[0])), ImageFile(parent, Choices(series=uid)), patient))
+                found.append(((*where, stem(own[0])), ImageFile(own[0], choices), patient))
+                continue
+            name = (where or (folder.resolve().name,)) if named else (*where, stem(own[0]))
+            found.append((name, ImageFile(parent, choices if alone else Choices(series=uid).over(choices)), patient))
     if not found:
         raise InputError("EMPTY_FOLDER", folder, found="DICOM files without an image", expected="images", fix="check the path")
     found.sort(key=lambda f: f[0])
     # Numbers, not hashes: a short identifier behind a hash can be found by trying all.
     numbers = {who: k for k, who in enumerate(dict.fromkeys(who for _, _, who in found if who), start=1)}
-    return [Case(parts, image, f"patient-{numbers[who]:04d}" if who else None) for parts, image, who in found]
+    out = [Case(parts, image, f"patient-{numbers[who]:04d}" if who else None) for parts, image, who in found]
+    return out, (left,) if held != chosen else ()
 
 
-def dicom_headers(files: Iterable[Path]) -> dict[Path, DicomHeader]:
-    """What the DICOM files among `files` say of patient and series; no pixel is read."""
+def dicom_headers(files: Iterable[Path]) -> dict[Path, series.Header]:
+    """What the DICOM files among `files` say of patient and series; no pixel is read. What cannot be read as DICOM is not
+    among them: reading the image will say why."""
     maybe = [f for f in files if io.suffix_member(f) in ("dicom", None)]
-    found = in_threads(_header, maybe)
+    found = in_threads(series.read_header, maybe)
     return {file: header for file, header in zip(maybe, found, strict=True) if header is not None}
 
 
-def _header(file: Path) -> DicomHeader | None:
-    """None for what cannot be read as DICOM: reading the image will say why."""
-    from pydicom import dcmread
-
-    try:
-        with opened(file) as stream:
-            tags = dcmread(stream, specific_tags=list(_TAGS), stop_before_pixels=True)
-            return DicomHeader(
-                patient=str(tags.get("PatientID") or ""),
-                series=str(tags.get("SeriesInstanceUID") or file),
-                image="Rows" in tags and tags.get("Modality") not in _NO_IMAGE,
-                localizer="LOCALIZER" in [str(v).upper() for v in tags.get("ImageType") or ()],
-            )
-    except Exception:  # pydicom raises whatever its parsers raise
-        return None
+def _chosen(folder: Path, wanted: str, headers: Iterable[series.Header]) -> set[str]:
+    """The series that the user can mean. Raises InputError BAD_OPTION where there are series, and none of them is."""
+    names = {h.series: (h.number, h.description) for h in headers}
+    found = series.called(wanted, names)
+    if names and not found:
+        listed = sorted((number.zfill(6), f"{number or 'no number'} (UID ...{uid[-6:]})") for uid, (number, _) in names.items())
+        raise InputError(
+            "BAD_OPTION",
+            folder,
+            found=f"no series {wanted!r} among {len(names)}: number {', '.join(text for _, text in listed[:10])}",
+            expected="the number, the description or the end of the UID of one of them",
+            fix="choose another with --series",
+        )
+    return set(found)
 
 
 @cache

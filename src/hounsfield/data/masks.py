@@ -18,8 +18,8 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.image import Image
 from hounsfield.core.plan import Class
 from hounsfield.core.sample import LazyImage
-from hounsfield.data.dataset import DEFAULT, file_key, look_up, name_classes
-from hounsfield.io.formats import Choices
+from hounsfield.data.dataset import file_key, look_up, name_classes
+from hounsfield.io.formats import DEFAULT, Choices
 
 MOST_CLASSES = 255
 # A resized or smoothed two-valued mask has greys between 0 and 255, few voxels of each; a label map has gaps or fewer values.
@@ -32,7 +32,7 @@ R = TypeVar("R")
 @dataclass(frozen=True)
 class MaskFile:
     """A lazy label image (1, *spatial) of integers in the source's values; several `paths` merge into one, the larger value
-    winning.
+    winning. choices: those of its image; of a mask of one volume or frame, `volume` and `frame` choose nothing.
 
     Raises InputError LOSSY_MASK, BAD_LABEL, GRID_MISMATCH when called.
     """
@@ -52,12 +52,20 @@ class MaskFile:
         return f"{self.path.parent.name}/{self.path.name}"
 
     def __call__(self) -> Image:
-        merged = as_labels(io.read(self.path, self.choices), self.path)
+        merged = self._labels(self.path)
         for path in self.paths[1:]:
-            part = as_labels(io.read(path, self.choices), path)
+            part = self._labels(path)
             same_grid(merged, part, self.path, path)
             merged = replace(merged, array=np.maximum(merged.array, part.array))
         return merged
+
+    def _labels(self, path: Path) -> Image:
+        """Of a 4D image often a single volume is annotated, and of a cine a single frame, in a file of its own."""
+        choices = self.choices
+        if choices.volume is not None or choices.frame is not None:
+            alone = choices.model_copy(update={"volume": None, "frame": None})
+            choices = choices if io.peek(path, alone).volumes > 1 else alone
+        return as_labels(io.read(path, choices), path)
 
 
 def as_labels(image: Image, path: Path) -> Image:

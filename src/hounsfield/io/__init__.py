@@ -7,16 +7,15 @@ from pathlib import Path
 
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.image import Image
-from hounsfield.io.formats import FORMATS, Choices, Format, Peek
+from hounsfield.io.formats import DEFAULT, FORMATS, Choices, Format, Peek
 from hounsfield.io.sniff import describe
 from hounsfield.io.values import check_finite
 
 HEAD = 4096
-_DEFAULT = Choices()
 _TITLES = {"dicom": "DICOM", "nifti": "NIfTI"}
 
 
-def read(path: str | Path, choices: Choices = _DEFAULT) -> Image:
+def read(path: str | Path, choices: Choices = DEFAULT) -> Image:
     """The image at `path`, a file or a folder with one DICOM series, on its grid in the patient.
 
     Raises InputError NOT_FOUND, EMPTY_FILE, WRONG_FORMAT, UNKNOWN_FORMAT, NOT_FINITE and what the format's `read` names;
@@ -37,7 +36,7 @@ def read(path: str | Path, choices: Choices = _DEFAULT) -> Image:
     return image
 
 
-def peek(path: str | Path, choices: Choices = _DEFAULT) -> Peek:
+def peek(path: str | Path, choices: Choices = DEFAULT) -> Peek:
     """What the header at `path` tells, checked as `read` checks it, without reading voxels. Raises as `read` does."""
     path = Path(path)
     return _member(path)[1].peek(path, choices)

@@ -122,7 +122,7 @@ class Solver:
         return each.mean(dim=0)
 
     def decode(self, raw: Tensor, prepared: Prepared) -> ClassScores:
-        return ClassScores(raw.double().cpu().numpy(), self.options.multilabel)
+        return ClassScores(raw.detach().double().cpu().numpy(), self.options.multilabel)
 
     def score(self, model: nn.Module, x: Tensor, target: int) -> Tensor:
         """The class's logit."""

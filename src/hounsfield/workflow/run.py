@@ -152,10 +152,11 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """Raises InputError BAD_WEIGHTS (damaged, truncated), UNSAFE_FILE (a pickle or torch archive: nothing is run)."""
     try:
         with path.open("rb") as file:
-            head = file.read(4)
+            head = file.read(9)
     except OSError as error:
         raise InputError("NOT_FOUND", path, found="no file", expected="weights", fix="finish or repeat the training") from error
-    if head[:2] == b"PK" or head[:1] == b"\x80":
+    # Safetensors begin with the length of a JSON header, whose first byte may be that of a pickle.
+    if head[8:] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
         raise InputError(
             "UNSAFE_FILE",
             path,

@@ -44,6 +44,7 @@ from hounsfield.workflow.run import Run, build, load_weights, read_plan, refuse_
 
 WATCHED_CASES = 8  # validation cases that are looked at during training
 EVALUATION_MARGIN = 1.3  # of the measured time a case, kept for the evaluation
+PICTURED_CASES = 5  # that the report predicts anew
 REPORT_SECONDS = 12.0  # kept for intervals, pictures and the report
 DEFAULT_BUDGET = "10m"
 
@@ -124,7 +125,9 @@ def train(
                 if budget.seconds is None:
                     return None
                 held = len(ready.split.val) + len(ready.split.test)
-                kept = REPORT_SECONDS + EVALUATION_MARGIN * held * _seconds_a_case(which, ready.part("val"), device)
+                kept = REPORT_SECONDS + (EVALUATION_MARGIN * held + PICTURED_CASES) * _seconds_a_case(
+                    which, ready.part("val"), device
+                )
                 return started + budget.seconds - kept
 
             plan, ends = settle(plan, loader, device, budget, until)
@@ -263,7 +266,7 @@ def _finish(run: Run, ready: Ready, loader: Loader, clock: Clock, device: torch.
             evaluation = measure(predictor, samples, part, used_for, console)
             evaluation.save(run)
             console.say(_headline(evaluation))
-    console.say(f"report: {report(run, console=console)}")
+    console.say(f"report: {report(run, device=str(device), console=console)}")
     return run
 
 

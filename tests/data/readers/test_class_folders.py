@@ -13,6 +13,7 @@ from pydicom.data import get_testdata_file
 
 from hounsfield.core.errors import InputError
 from hounsfield.data.readers import class_folders, open_dataset
+from hounsfield.io.formats import DEFAULT
 
 Picture = Callable[..., Path]
 
@@ -130,7 +131,7 @@ def test_folders_of_dicom_objects_without_images(tmp_path: Path, picture: Pictur
         tags.Modality = "SEG"
         tags.save_as(file)
     with pytest.raises(InputError, match=r"ONE_CLASS .*images in 1 folders"):
-        class_folders.read(tmp_path)
+        class_folders.read(tmp_path, DEFAULT)
 
 
 def test_ids_keep_folders_apart(tmp_path: Path, picture: Picture) -> None:

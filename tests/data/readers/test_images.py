@@ -10,6 +10,7 @@ import pytest
 
 from hounsfield.core.errors import InputError
 from hounsfield.data.readers import images, open_dataset
+from hounsfield.io.formats import DEFAULT
 
 Picture = Callable[..., Path]
 
@@ -17,7 +18,7 @@ Picture = Callable[..., Path]
 def test_a_folder_and_a_file(tmp_path: Path, picture: Picture, noise: Any) -> None:
     picture(tmp_path / "b" / "2.png", noise(1, 8, 8, 3))
     picture(tmp_path / "a.tif", noise(0, 8, 8, 3))
-    data = images.read(tmp_path)
+    data = images.read(tmp_path, DEFAULT)
     assert [(s.id, s.target, s.split) for s in data.samples] == [("a", None, None), ("b/2", None, None)]
     assert (data.kind, data.classes, data.channels, data.found) == (
         None,

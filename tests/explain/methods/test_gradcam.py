@@ -137,6 +137,7 @@ def test_a_model_without_maps_is_refused() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(36, 1))
     with pytest.raises(InputError, match="Sequential without a convolution whose output is a 2D map") as caught:
         gradcam.explain(model, torch.zeros(1, 1, 6, 6), first)
+    assert caught.value.code == "UNSUPPORTED_PAIR"
     assert not any(m._forward_hooks for m in model.modules())
 
 
@@ -162,7 +163,7 @@ def train(model: nn.Module, batch: Callable[[], tuple[Tensor, Tensor]], steps: i
         optimiser.step()
 
 
-@pytest.mark.parametrize(("ndim", "size", "steps"), [(2, 24, 120), (3, 14, 60)])
+@pytest.mark.parametrize(("ndim", "size", "steps"), [(2, 24, 120), (3, 12, 70)])
 def test_a_trained_classifier_s_map_peaks_at_the_planted_cause(ndim: int, size: int, steps: int) -> None:
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
@@ -172,7 +173,7 @@ def test_a_trained_classifier_s_map_peaks_at_the_planted_cause(ndim: int, size: 
     assert (model.eval()(x).argmax(1) == y).float().mean() > 0.9
     heat = gradcam.explain(model, x, lambda m, v: m(v)[:, 1])
     peak = torch.stack(torch.unravel_index(heat.flatten(1).argmax(1), heat.shape[1:]), 1)
-    near = ((peak - centre).abs().max(1).values <= 4)[y == 1]  # within two voxels of the coarse map
+    near = ((peak - centre).abs().max(1).values <= 3)[y == 1]  # within two voxels of the coarse map; by chance 0.2 or less
     assert near.float().mean() > 0.9
     assert heat[y == 1].mean() > 5 * heat[y == 0].mean()
 

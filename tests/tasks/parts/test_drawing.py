@@ -82,7 +82,7 @@ def test_heat_lies_where_it_is_strongest(affine: npt.NDArray[Any]) -> None:
     image.array[0, 3, 4, 2], heat.array[0, 3, 4, 2] = 1000, 2.0
     left, right = np.split(drawing.heat(image, heat), 2, axis=1)
     spot = left[..., 0] == 255
-    assert len(np.unique(np.argwhere(spot) // (320 // 13), axis=0)) == 1
+    assert spot.sum() in ((320 // 13) ** 2, (320 // 12) ** 2)  # one voxel
     assert (right[spot] == (255, 255, 114)).all()  # 45% of white and 55% of yellow
     assert (right[~spot] == 0).all()
 

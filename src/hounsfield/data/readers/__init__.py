@@ -12,6 +12,7 @@ from hounsfield.core.registry import Folder
 from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset
 from hounsfield.io import scan
+from hounsfield.io.formats import DEFAULT, Choices
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,14 @@ class Reader(Protocol):
     """What a file in this folder defines.
 
     match: looks at names and small headers only. read: the Dataset, every pair checked; InputError for what is wrong.
+    choices: the user's, which every image and mask is read by; a reader's own (the volume of a channel) go before them.
     """
 
     @staticmethod
     def match(path: Path) -> Match: ...
 
     @staticmethod
-    def read(path: Path) -> Dataset: ...
+    def read(path: Path, choices: Choices) -> Dataset: ...
 
 
 READERS: Folder[Reader] = Folder("hounsfield.data.readers", "reader", ("match", "read"))
@@ -42,11 +44,13 @@ READERS: Folder[Reader] = Folder("hounsfield.data.readers", "reader", ("match", 
 BIDS_SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?=[_/]|$)")
 
 
-def open_dataset(path: Path, reader: str | None = None, patient_regex: str | None = None) -> Dataset:
+def open_dataset(
+    path: Path, reader: str | None = None, patient_regex: str | None = None, choices: Choices = DEFAULT
+) -> Dataset:
     """The dataset at `path`, a folder or a file, by the reader whose layout fits best, or by the one named.
 
     patient_regex: searched in sample id, then in the first file's name; its first group, or the whole match, is the patient.
-    BIDS subjects are patients without asking.
+    BIDS subjects are patients without asking. choices: how every file is read that leaves one.
     Raises InputError NOT_FOUND, EMPTY_FILE, EMPTY_FOLDER, UNKNOWN_LAYOUT (what each reader missed), UNKNOWN_MEMBER, BAD_OPTION
     for a pattern that is invalid or fits not every case, and what the reader's `read` names.
     """
@@ -62,7 +66,7 @@ def open_dataset(path: Path, reader: str | None = None, patient_regex: str | Non
     if not fitting:
         raise _unknown_layout(path, matches)
     best = max(fitting, key=lambda name: matches[name].priority)  # of equals the first by name: a manifest is the user's word
-    return _with_patients(readers[best].read(path), patient_regex)
+    return _with_patients(readers[best].read(path, choices), patient_regex)
 
 
 def unknown_layout(path: Path) -> InputError:

@@ -10,6 +10,7 @@ from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset, name_classes
 from hounsfield.data.layout import cases, channel_names, dicom_headers, given_splits, image_files, split_of
 from hounsfield.data.readers import BIDS_SUBJECT, Match
+from hounsfield.io.formats import Choices
 
 PROBED = 4  # DICOM folders or files of each class folder whose patients are compared
 
@@ -31,12 +32,12 @@ def match(path: Path) -> Match:
     return Match(f"{len(by_class)} class folders: {', '.join(sorted(by_class)[:10])}", priority=10)
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, choices: Choices) -> Dataset:
     """Classes by folder name, values from 0 in order of name; ids keep the folders.
 
-    Raises InputError ONE_CLASS where DICOM objects without pixels were all that a folder held, EMPTY_FOLDER.
+    Raises InputError ONE_CLASS where DICOM objects without pixels were all that a folder held, and as `cases` does.
     """
-    found = cases(path)
+    found, notes = cases(path, choices)
     level = _class_level([case.parts for case in found])
     names = sorted({case.parts[level] for case in found if len(case.parts) > level + 1})
     if len(names) < 2:
@@ -56,6 +57,7 @@ def read(path: Path) -> Dataset:
         "class_folders",
         f"{len(samples)} images in {len(names)} class folders ({counts})",
         path,
+        notes=notes,
     )
 
 

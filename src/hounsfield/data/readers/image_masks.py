@@ -17,6 +17,7 @@ from hounsfield.data.dataset import Dataset
 from hounsfield.data.layout import SPLITS, Case, cases, channel_names, given_splits, image_files, split_of, stem
 from hounsfield.data.masks import MaskFile, check_pairs, find_classes
 from hounsfield.data.readers import Match
+from hounsfield.io.formats import Choices
 
 Role = Literal["image", "truth", "mask", "valid"]
 
@@ -67,17 +68,19 @@ def match(path: Path) -> Match:
     return Match(missed="images/ with masks/ beside it, nor x.png with x_mask.png")
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, choices: Choices) -> Dataset:
     """Masks keep their values; the classes are the values that any mask has. Several masks of one image merge. The
     folder of a file in a suffix layout that is no split is the attribute "class".
 
-    Raises InputError UNPAIRED, UNKNOWN_LAYOUT where two folders could be the truth, LOSSY_MASK, BAD_LABEL, NO_FOREGROUND.
+    Raises InputError UNPAIRED, UNKNOWN_LAYOUT where two folders could be the truth, LOSSY_MASK, BAD_LABEL, NO_FOREGROUND,
+    and as `cases` does.
     """
-    found = cases(path)
+    found, left_out = cases(path, choices)
     roles = {part: role for case in found for part in case.parts[:-1] if (role := _role(part))}
-    notes: list[str] = []
+    notes = [*left_out]
     if "image" in roles.values() and {"truth", "mask"} & set(roles.values()):
-        roles, notes = _settle(path, found, roles)
+        roles, settled = _settle(path, found, roles)
+        notes += settled
         pairs = _by_folder(found, roles)
     else:
         roles, pairs = {}, _by_suffix(found)
@@ -102,8 +105,8 @@ def read(path: Path) -> Dataset:
             Sample(
                 "/".join(place),
                 (image.image,),
-                MaskFile(tuple(m.image.path for m in masks)),
-                MaskFile((valid.image.path,)) if valid else None,
+                _mask(masks),
+                _mask([valid]) if valid else None,
                 patient=image.patient,
                 split=split,
                 attributes={"class": "/".join(group)} if named else {},
@@ -122,6 +125,11 @@ def read(path: Path) -> Dataset:
         notes=tuple(notes),
         voxels=voxels,
     )
+
+
+def _mask(files: Sequence[Case]) -> MaskFile:
+    """The files of one mask, which were found by one set of choices."""
+    return MaskFile(tuple(f.image.path for f in files), files[0].image.choices)
 
 
 def _role(folder: str) -> Role | None:
@@ -171,7 +179,7 @@ def _covers(found: Sequence[Case], roles: dict[str, Role], mask: str, truth: str
     row = next(((masks, valid) for _, masks, valid in groups.rows if valid), None)
     if row is None:
         return False
-    inside, area = (MaskFile((c.image.path,))().array != 0 for c in (row[0][0], row[1]) if c is not None)
+    inside, area = (_mask([c])().array != 0 for c in (row[0][0], row[1]) if c is not None)
     return inside.shape == area.shape and bool(area.sum() > inside.sum()) and bool(np.mean(area[inside]) >= 0.99)
 
 

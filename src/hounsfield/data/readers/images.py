@@ -8,6 +8,7 @@ from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset, ImageFile
 from hounsfield.data.layout import Case, cases, channel_names, image_files, stem
 from hounsfield.data.readers import Match
+from hounsfield.io.formats import Choices
 
 
 def match(path: Path) -> Match:
@@ -18,9 +19,10 @@ def match(path: Path) -> Match:
     return Match(f"{count} image files") if count else Match(missed="image in the folder or below")
 
 
-def read(path: Path) -> Dataset:
-    """Ids are the relative names. Raises InputError for a first image whose header cannot be read, and EMPTY_FOLDER."""
-    found = [Case((stem(path),), ImageFile(path))] if path.is_file() else cases(path)
+def read(path: Path, choices: Choices) -> Dataset:
+    """Ids are the relative names. Raises InputError for a first image whose header cannot be read, and as `cases` does."""
+    found, notes = ([Case((stem(path),), ImageFile(path, choices))], ()) if path.is_file() else cases(path, choices)
     samples = tuple(Sample(c.name, (c.image,), patient=c.patient) for c in found)
     word = "image" if len(samples) == 1 else "images"
-    return Dataset(samples, (), channel_names(found[0].image), None, "images", f"{len(samples)} {word} without labels", path)
+    what = f"{len(samples)} {word} without labels"
+    return Dataset(samples, (), channel_names(found[0].image), None, "images", what, path, notes=notes)

@@ -16,6 +16,7 @@ from hounsfield.data.dataset import Dataset, ImageFile, name_classes
 from hounsfield.data.layout import channel_names, split_of, stem
 from hounsfield.data.masks import MaskFile, find_classes
 from hounsfield.data.readers import Match
+from hounsfield.io.formats import Choices
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".yaml", ".yml")  # the last two are read nowhere, and refused by name
 KNOWN = {"id", "target", "mask", "valid_mask", "patient", "split"}
@@ -37,7 +38,7 @@ def match(path: Path) -> Match:
     return Match(f"the manifest {file.name}", priority=30)
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, choices: Choices) -> Dataset:
     """Columns: `image`, or `image_NAME` for each channel (paths relative to the manifest); `target` (a class name; "a|b" for
     several, "" for none of them; whole numbers are class values) or `mask`; if known `id`, `valid_mask`, `patient`, `split`
     (train, val, test). Other columns are attributes.
@@ -63,7 +64,7 @@ def read(path: Path) -> Dataset:
     if not rows:
         raise InputError("TOO_FEW", file, found="no row", expected="a row for each case", fix="add the cases")
 
-    lazy = {row.number: tuple(ImageFile(_path(file, row, c)) for c in images) for row in rows}
+    lazy = {row.number: tuple(ImageFile(_path(file, row, c), choices) for c in images) for row in rows}
     classes: tuple[Class, ...] = ()
     targets: dict[int, Target] = {}
     multilabel, voxels, kind = False, {}, None
@@ -78,13 +79,13 @@ def read(path: Path) -> Dataset:
         classes, multilabel, targets = _targets(file, rows)
     elif "mask" in columns:
         kind = "segmentation"
-        masks = {row.number: MaskFile((_path(file, row, "mask"),)) for row in rows}
+        masks = {row.number: MaskFile((_path(file, row, "mask"),), choices) for row in rows}
         classes, counted = find_classes({names[n]: mask for n, mask in masks.items()}, path)
         targets, voxels = {**masks}, counted
     splits = _splits(file, rows) if "split" in columns else {}
     samples = []
     for row in rows:
-        valid = MaskFile((_path(file, row, "valid_mask"),)) if "valid_mask" in row.values else None
+        valid = MaskFile((_path(file, row, "valid_mask"),), choices) if "valid_mask" in row.values else None
         samples.append(
             Sample(
                 names[row.number],

@@ -21,7 +21,8 @@ from hounsfield.core.sample import Sample, Split
 from hounsfield.data.dataset import Dataset, file_key, name_classes
 from hounsfield.data.layout import RGB
 from hounsfield.data.readers import Match
-from hounsfield.io.formats._numpy_file import Stored, stored
+from hounsfield.io.arrays import Stored, stored
+from hounsfield.io.formats import Choices
 
 PARTS: tuple[Split, ...] = get_args(Split)
 NEEDED = ("train_images", "train_labels")
@@ -42,8 +43,9 @@ def match(path: Path) -> Match:
     return Match(f"MedMNIST arrays in {file.name}", priority=30)
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, choices: Choices) -> Dataset:
     """Samples "train/0000" and on, splits as given. Labels (N,) or (N, 1) are classes, (N, k) yes or no for each of k labels.
+    The arrays leave nothing to choose.
 
     Class names are the values, unless "<name>.json" beside the file has {"label": {"0": "benign", ...}}.
     Raises InputError TRUNCATED, TOO_LARGE, UNSAFE_FILE and what else a faulty .npz has; WRONG_DIMENSION, CHANNELS, BAD_LABEL,

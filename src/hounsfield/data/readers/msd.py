@@ -21,7 +21,7 @@ def match(path: Path) -> Match:
     return Match("dataset.json of the Medical Segmentation Decathlon", priority=30)
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, choices: Choices) -> Dataset:
     """Samples of the training list. Several modalities are the volumes of one 4D file. The test list has no labels, and is
     left out.
 
@@ -60,9 +60,9 @@ def read(path: Path) -> Dataset:
     if isinstance(values.get("test"), list) and values["test"]:
         notes.append(f"{len(values['test'])} test images have no labels and are left out")
 
-    volumes = [Choices(volume=k) for k in range(len(channels))] if len(channels) > 1 else [Choices()]
+    volumes = [Choices(volume=k).over(choices) for k in range(len(channels))] if len(channels) > 1 else [choices]
     samples = tuple(
-        Sample(name, tuple(ImageFile(image, choice) for choice in volumes), MaskFile((label,)))
+        Sample(name, tuple(ImageFile(image, choice) for choice in volumes), MaskFile((label,), choices))
         for name, (image, label) in listed.items()
     )
     classes = name_classes((v, name) for v, name in names if v != 0)

@@ -17,6 +17,7 @@ from hounsfield.data.masks import MaskFile, check_pairs
 from hounsfield.data.readers import Match
 from hounsfield.data.readers._description import bad, below, description, file_of, required
 from hounsfield.io import scan
+from hounsfield.io.formats import Choices
 
 _CHANNEL = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
@@ -29,7 +30,7 @@ def match(path: Path) -> Match:
     return Match("nnU-Net's dataset.json", priority=30)
 
 
-def read(path: Path) -> Dataset:
+def read(path: Path, choices: Choices) -> Dataset:
     """Cases of imagesTr, and as test part those of imagesTs where labelsTs has their labels.
 
     Raises InputError BAD_MANIFEST, UNPAIRED, CHANNELS for a case without one of its channels, BAD_LABEL for region labels.
@@ -71,7 +72,7 @@ def read(path: Path) -> Dataset:
         )
     _check_channels(root, images, channels)
     samples = tuple(
-        Sample(name, tuple(ImageFile(f) for f in files), MaskFile((truths[name],)), split=given.get(name))
+        Sample(name, tuple(ImageFile(f, choices) for f in files), MaskFile((truths[name],), choices), split=given.get(name))
         for name, files in images.items()
     )
     found = (

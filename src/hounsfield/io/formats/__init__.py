@@ -16,13 +16,21 @@ from hounsfield.core.registry import Folder
 
 class Choices(Options):
     """What a user may choose where a file leaves a choice. volume: index into a 4D series. frame: of a cine.
-    affine: which of two disagreeing NIfTI affines. allow_gaps: accept missing slices. series: UID, number or description."""
+    affine: which of two disagreeing NIfTI affines. allow_gaps: accept missing slices. series: UID or its end, number or
+    description. Every field is an option of the command line by the same name."""
 
     volume: int | None = None
     frame: int | None = None
     affine: str | None = None
     allow_gaps: bool = False
     series: str | None = None
+
+    def over(self, others: Choices) -> Choices:
+        """These choices, and where nothing is chosen here those of `others`."""
+        return others.model_copy(update=self.model_dump(exclude_defaults=True))
+
+
+DEFAULT = Choices()
 
 
 @dataclass(frozen=True)

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hounsfield.core.errors import InputError
-from hounsfield.io import limits
-from hounsfield.io.stream import Inflated
+from hounsfield.io.series import opened
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-_DEFLATED = "1.2.840.10008.1.2.1.99"
-# A deflated file may expand to this, or to a hundred times its size where that is more.
-_DEFLATE_FLOOR = 64 << 20
-_DEFLATE_FACTOR = 100
 _UNDEFINED = 0xFFFFFFFF
 _TAGS = [
     "SOPClassUID",
@@ -157,68 +150,6 @@ def _pixel_bytes(file: BinaryIO, size: int, implicit: bool, little: bool) -> int
     (length,) = struct.unpack(f"{order}L", packed)
     there = size - file.tell()
     return there if length == _UNDEFINED else min(int(length), there)
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[BinaryIO]:
-    """The file's bytes; of a deflated one what they stand for, as Explicit VR Little Endian."""
-    with path.open("rb") as file:
-        deflated = _DEFLATED.encode() in file.read(2048)
-        file.seek(0)
-        if not deflated:
-            yield file
-            return
-        yield _inflated(path, file)
-
-
-def _inflated(path: Path, file: io.BufferedReader) -> BinaryIO:
-    """A deflated file as an ordinary one in memory. pydicom inflates without a limit, so it is done here.
-
-    Raises InputError EXPANDS_TOO_FAR, TRUNCATED, CORRUPT_PIXELS.
-    """
-    from pydicom.dataset import FileMetaDataset
-    from pydicom.filebase import DicomIO
-    from pydicom.filereader import read_dataset
-    from pydicom.filewriter import write_file_meta_info
-    from pydicom.uid import ExplicitVRLittleEndian
-
-    file.seek(132)
-    try:
-        found = read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag.group != 2).get("TransferSyntaxUID")
-    except Exception as error:
-        raise _unreadable("BAD_HEADER", path, f"unreadable file meta information ({type(error).__name__})", "DICOM") from error
-    if found != _DEFLATED:
-        file.seek(0)
-        return file
-    size = path.stat().st_size
-    allowed = min(limits.max_bytes(), max(_DEFLATE_FLOOR, _DEFLATE_FACTOR * size))
-    stream = Inflated(file, path, raw=True)
-    out = io.BytesIO()
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    out.write(bytes(128) + b"DICM")
-    write_file_meta_info(DicomIO(out), meta, enforce_standard=False)
-    piece = memoryview(bytearray(1 << 20))
-    while got := stream.fill(piece):
-        out.write(piece[:got])
-        if out.tell() > allowed:
-            raise InputError(
-                "EXPANDS_TOO_FAR",
-                path,
-                found=f"{size} bytes that inflate to more than {limits.size_text(allowed)}",
-                expected="at most that",
-                fix="check where the file came from, or save it without compression",
-            )
-    if not stream.whole:
-        raise InputError(
-            "TRUNCATED",
-            path,
-            found=f"{size} bytes without the end of the deflated data",
-            expected="more bytes",
-            fix="copy it again",
-        )
-    out.seek(0)
-    return out
 
 
 def listed(value: Any) -> tuple[Any, ...]:

@@ -10,9 +10,11 @@ import numpy.typing as npt
 
 from hounsfield.core.errors import InputError
 from hounsfield.io import limits
-from hounsfield.io.formats._dicom_file import File, opened
+from hounsfield.io.formats._dicom_codestream import PLUGINS, fault_of
+from hounsfield.io.formats._dicom_file import File
 from hounsfield.io.formats._dicom_frames import Frame
 from hounsfield.io.formats._dicom_stack import Slice
+from hounsfield.io.series import opened
 from hounsfield.io.values import rescaled
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ Array = npt.NDArray[Any]
 
 # Values with a unit of their own (HU, activity), which an inverted display does not invert.
 _QUANTITATIVE = ("CT", "PT")
+# JPEG, JPEG-LS, JPEG 2000 and its high-throughput kin.
+_JPEGS = tuple(f"1.2.840.10008.1.2.4.{start}" for start in ("5", "7", "8", "9", "20"))
 _PIXEL_TAGS = [
     "Rows",
     "Columns",
@@ -134,43 +138,65 @@ def _planes(frames: Sequence[Frame]) -> Iterator[Array]:
 
 
 def _decoded(file: File, indices: list[int]) -> Iterator[Array]:
+    """(C, H, W) of the frames `indices` of one file, as stored."""
     from pydicom import dcmread
     from pydicom.pixels.decoders.base import get_decoder
-    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
-    from pydicom.pixels.utils import iter_pixels
+    from pydicom.pixels.utils import pixel_array
     from pydicom.uid import UID
 
-    done = 0
+    uid = UID(file.syntax)
+    plugins = get_decoder(uid).available_plugins
+    trusted = PLUGINS.get(file.syntax, "")
+    plugin = trusted if trusted in plugins else ""
+    decoder = plugin or ", ".join(plugins) or "pydicom"
+    index = indices[0]
     try:
         with opened(file.path) as source:
             tags = dcmread(source, force=True, specific_tags=list(_PIXEL_TAGS))
-        tags.file_meta.TransferSyntaxUID = UID(file.syntax)
-        for plane in iter_pixels(tags, indices=indices):
-            if tags.PhotometricInterpretation == "PALETTE COLOR":
-                plane = apply_color_lut(plane, tags)
-                plane = (plane >> 8).astype(np.uint8) if plane.dtype.itemsize == 2 else plane
-            elif "ModalityLUTSequence" in tags and "RescaleSlope" not in tags:
-                plane = apply_modality_lut(plane, tags)
-            elif tags.PhotometricInterpretation == "MONOCHROME1" and file.modality not in _QUANTITATIVE:
-                plane = _inverted(plane, tags)
-            plane = plane.astype(plane.dtype.newbyteorder("="), copy=False)
+        tags.file_meta.TransferSyntaxUID = uid
+        for index in indices:
+            if file.syntax.startswith(_JPEGS) and (fault := _frame_fault(file, tags, index)):
+                raise _corrupt(file, index, decoder, fault)
+            plane = _stored(file, tags, pixel_array(tags, index=index, decoding_plugin=plugin))
             yield plane.transpose(2, 0, 1) if plane.ndim == 3 else plane[np.newaxis]
-            done += 1
     except (InputError, MemoryError, GeneratorExit):
         raise
     except Exception as error:  # whatever the plug-ins raise
-        uid = UID(file.syntax)
-        plugins = ", ".join(get_decoder(uid).available_plugins) or "pydicom"
         if "does not support" in str(error):
-            raise _unsupported(file, f"of {file.get('BitsStored')}-bit samples, which {plugins} do not decode") from error
-        frame = indices[min(done, len(indices) - 1)]
-        raise InputError(
-            "CORRUPT_PIXELS",
-            file.path,
-            found=f"frame {frame} of {file.count}, which {plugins} cannot decode as {uid.name}",
-            expected="intact pixel data",
-            fix="export it again",
-        ) from error
+            raise _unsupported(file, f"of {file.get('BitsStored')}-bit samples, which {decoder} does not decode") from error
+        raise _corrupt(file, index, decoder, "undecodable") from error
+
+
+def _frame_fault(file: File, tags: Dataset, index: int) -> str | None:
+    from pydicom.encaps import get_frame
+
+    offsets = None
+    if "ExtendedOffsetTable" in tags:
+        offsets = (tags.ExtendedOffsetTable, tags.ExtendedOffsetTableLengths)
+    frame = get_frame(tags.PixelData, index, number_of_frames=file.count, extended_offsets=offsets)
+    sizes = (int(tags.get(keyword)) for keyword in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated"))
+    return fault_of(frame, *sizes)
+
+
+def _stored(file: File, tags: Dataset, plane: Array) -> Array:
+    """(H, W) or (H, W, 3) in native byte order: palettes and lookup tables applied, MONOCHROME1 turned."""
+    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+
+    if tags.PhotometricInterpretation == "PALETTE COLOR":
+        plane = apply_color_lut(plane, tags)
+        plane = (plane >> 8).astype(np.uint8) if plane.dtype.itemsize == 2 else plane
+    elif "ModalityLUTSequence" in tags and "RescaleSlope" not in tags:
+        plane = apply_modality_lut(plane, tags)
+    elif tags.PhotometricInterpretation == "MONOCHROME1" and file.modality not in _QUANTITATIVE:
+        plane = _inverted(plane, tags)
+    return plane.astype(plane.dtype.newbyteorder("="), copy=False)
+
+
+def _corrupt(file: File, index: int, decoder: str, fault: str) -> InputError:
+    from pydicom.uid import UID
+
+    found = f"{fault} in frame {index} of {file.count}, {UID(file.syntax).name} for {decoder}"
+    return InputError("CORRUPT_PIXELS", file.path, found=found, expected="intact pixel data", fix="export it again")
 
 
 def _inverted(plane: Array, tags: Dataset) -> Array:

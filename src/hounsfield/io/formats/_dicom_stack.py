@@ -15,6 +15,7 @@ from hounsfield.core.geometry import Geometry
 from hounsfield.io.formats import Choices
 from hounsfield.io.formats._dicom_file import File, label, missing
 from hounsfield.io.formats._dicom_frames import Frame, bad_number
+from hounsfield.io.series import called
 
 Floats = npt.NDArray[np.float64]
 
@@ -83,15 +84,8 @@ def _matching(series: Mapping[str, list[File]], wanted: str | None) -> list[str]
     """UIDs of the series that a user can mean; without a wish, of those that are not localizers, or else of all."""
     if wanted is None:
         return [uid for uid, files in series.items() if not all(file.is_localizer for file in files)] or list(series)
-    if wanted in series:
-        return [wanted]
-    return [uid for uid, files in series.items() if _called(wanted, uid, files[0])]
-
-
-def _called(wanted: str, uid: str, file: File) -> bool:
-    by_end = len(wanted) >= 4 and uid.endswith(wanted)
-    described = wanted.casefold() == str(file.get("SeriesDescription", "")).casefold()
-    return wanted == str(file.get("SeriesNumber")) or by_end or described
+    names = {uid: (files[0].get("SeriesNumber", ""), files[0].get("SeriesDescription", "")) for uid, files in series.items()}
+    return called(wanted, {uid: (str(number), str(description)) for uid, (number, description) in names.items()})
 
 
 def _describe(uid: str, files: Sequence[File]) -> str:

@@ -19,8 +19,8 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.geometry import Geometry, Space
 from hounsfield.core.image import Image, Meta
 from hounsfield.io import limits
+from hounsfield.io.arrays import NPY, ZIP_FAULTS, Stored, stored
 from hounsfield.io.formats import Choices, Peek
-from hounsfield.io.formats._numpy_file import NPY, ZIP_FAULTS, Stored, stored
 
 SUFFIXES = (".npy", ".npz")
 WRITES = (".npy", ".npz")

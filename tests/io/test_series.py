@@ -1,0 +1,77 @@
+"""What a DICOM file says of patient and series, and which series a user means by a name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from pydicom.data import get_testdata_file
+from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+from hounsfield.io.series import Header, called, opened, read_header
+
+SERIES = {"1.2.840.1001": ("3", "T2 axial"), "1.2.840.2001": ("4", "T2 AXIAL"), "1.2.840.1003": ("1001", "localizer")}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("3", ["1.2.840.1001"]),
+        ("1.2.840.1003", ["1.2.840.1003"]),
+        ("1003", ["1.2.840.1003"]),
+        ("1001", ["1.2.840.1001", "1.2.840.1003"]),
+        ("001", []),
+        ("t2 Axial", ["1.2.840.1001", "1.2.840.2001"]),
+        ("T2", []),
+    ],
+)
+def test_a_name_is_a_number_a_description_or_the_end_of_a_uid(wanted: str, found: list[str]) -> None:
+    assert called(wanted, SERIES) == found
+
+
+def test_a_whole_uid_means_itself_alone() -> None:
+    assert called("0.1001", {"0.1001": ("1", ""), "1.0.1001": ("2", "")}) == ["0.1001"]
+
+
+def ct(path: Path, **tags: Any) -> Path:
+    file = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
+    for name, value in tags.items():
+        setattr(file, name, value)
+    file.save_as(path)
+    return path
+
+
+def test_a_header(tmp_path: Path) -> None:
+    path = ct(tmp_path / "a.dcm", SeriesDescription="thin", SeriesNumber=0, PatientID="P1", SeriesInstanceUID="1.2")
+    assert read_header(path) == Header("P1", "1.2", "0", "thin", image=True, localizer=False)
+    path = ct(path, PatientID="", SeriesInstanceUID="", SeriesNumber=None, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    assert read_header(path) == Header("", str(path), "", "", image=True, localizer=True)
+    known = read_header(ct(path, Modality="SEG"))
+    assert known is not None
+    assert not known.image
+
+
+def test_a_number_that_cannot_be_read_leaves_the_rest(tmp_path: Path) -> None:
+    path = ct(tmp_path / "a.dcm", SeriesNumber=12345678, SeriesInstanceUID="1.2")
+    path.write_bytes(path.read_bytes().replace(b"12345678", b"inf     "))
+    found = read_header(path)
+    assert found is not None
+    assert (found.series, found.number) == ("1.2", "")
+
+
+def test_a_deflated_file_tells_the_same(tmp_path: Path) -> None:
+    plain = ct(tmp_path / "plain.dcm")
+    file = pydicom.dcmread(plain)
+    file.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    file.save_as(tmp_path / "deflated.dcm")
+    assert (tmp_path / "deflated.dcm").stat().st_size < plain.stat().st_size
+    assert read_header(tmp_path / "deflated.dcm") == read_header(plain)
+    with opened(tmp_path / "deflated.dcm") as inflated:
+        assert (pydicom.dcmread(inflated).pixel_array == pydicom.dcmread(plain).pixel_array).all()
+
+
+def test_what_is_not_dicom_has_no_header(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_text("not DICOM")
+    assert read_header(tmp_path / "a.dcm") is None
