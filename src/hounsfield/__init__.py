@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hounsfield.core.image import Image as Image
     from hounsfield.io import read as read
     from hounsfield.io import write as write
+    from hounsfield.io.formats import Choices as Choices
     from hounsfield.workflow.evaluate import evaluate as evaluate
     from hounsfield.workflow.inspect import inspect as inspect
     from hounsfield.workflow.predict import Predictor as Predictor
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "Boxes": "hounsfield.core.boxes",
+    "Choices": "hounsfield.io.formats",
     "Geometry": "hounsfield.core.geometry",
     "Image": "hounsfield.core.image",
     "Options": "hounsfield.workflow.train",
@@ -43,6 +45,7 @@ _WHERE = {
 
 __all__ = [
     "Boxes",
+    "Choices",
     "Geometry",
     "Image",
     "Options",

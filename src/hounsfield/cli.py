@@ -7,12 +7,16 @@ import os
 import sys
 import time
 import warnings
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from hounsfield.core.errors import HounsfieldError, InputError
+
+if TYPE_CHECKING:
+    from hounsfield.io.formats import Choices
 
 STARTED = time.monotonic()  # budgets count from here
 
@@ -39,6 +43,41 @@ PatientRegex = Annotated[
 ]
 
 
+class Form(StrEnum):
+    """The two affines of a NIfTI file."""
+
+    SFORM = "sform"
+    QFORM = "qform"
+
+
+CHOICES = "Where a file leaves a choice"
+Volume = Annotated[
+    int | None,
+    typer.Option(min=0, help="Of a 4D file, counted from 0.", show_default=False, rich_help_panel=CHOICES),
+]
+Frame = Annotated[
+    int | None,
+    typer.Option(
+        min=0, help="Of a cine or a picture with several, counted from 0.", show_default=False, rich_help_panel=CHOICES
+    ),
+]
+Affine = Annotated[
+    Form | None,
+    typer.Option(help="Of a NIfTI file whose two affines disagree.", show_default=False, rich_help_panel=CHOICES),
+]
+Series = Annotated[
+    str | None,
+    typer.Option(help="Of DICOM studies: number, description, or UID or its end.", show_default=False, rich_help_panel=CHOICES),
+]
+AllowGaps = Annotated[bool, typer.Option("--allow-gaps", help="Interpolate missing DICOM slices.", rich_help_panel=CHOICES)]
+
+
+def _below_one(value: float) -> float:
+    if not value < 1:
+        raise typer.BadParameter(f"{value:g} is not below 1.")
+    return value
+
+
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
@@ -60,7 +99,7 @@ def demo(
         Path | None, typer.Option(help="Your own folder instead of the embedded phantoms.", show_default=False)
     ] = None,
     budget: Annotated[str, typer.Option(help="Wall-clock time for everything, such as 90s or 10m.")] = "2m",
-    seed: Annotated[int, typer.Option(help="Of phantoms, split, weights and augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of phantoms, split, weights and augmentation.")] = 0,
     overwrite: Overwrite = False,
     device: Device = "auto",
 ) -> None:
@@ -74,12 +113,23 @@ def demo(
 
 
 @app.command()
-def inspect(data: Data, reader: Reader = None, patient_regex: PatientRegex = None, as_json: Json = False) -> None:
+def inspect(
+    data: Data,
+    reader: Reader = None,
+    patient_regex: PatientRegex = None,
+    as_json: Json = False,
+    volume: Volume = None,
+    frame: Frame = None,
+    affine: Affine = None,
+    series: Series = None,
+    allow_gaps: AllowGaps = False,
+) -> None:
     """Say what a folder holds: layout, cases, classes, geometry, intensities, copies, faults. Changes nothing."""
     from hounsfield.workflow.inspect import inspect as work
     from hounsfield.workflow.inspect import show
 
-    found = work(data, reader=reader, patient_regex=patient_regex, console=_console())
+    choices = _choices(volume, frame, affine, series, allow_gaps)
+    found = work(data, reader=reader, patient_regex=patient_regex, choices=choices, console=_console())
     _print(found.to_json()) if as_json else _show(show(found))
 
 
@@ -93,14 +143,16 @@ def train(
             help="Wall-clock time for everything (90s, 10m, 2h), or 200steps, 20epochs.  [default: 10m]", show_default=False
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of split, weights and augmentation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of split, weights and augmentation.")] = 0,
     task: Annotated[
         str | None, typer.Option(help="classification or segmentation; the data decide.", show_default=False)
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="A network's name, such as resnet; the task decides.", show_default=False)
     ] = None,
-    test: Annotated[float, typer.Option(help="Part of the patients to set apart for the report.")] = 0.0,
+    test: Annotated[
+        float, typer.Option(min=0, callback=_below_one, help="Part of the patients to set apart for the report, below 1.")
+    ] = 0.0,
     leave_out: Annotated[str | None, typer.Option(help="Test on a column's value, such as site=A.", show_default=False)] = None,
     plan: Annotated[Path | None, typer.Option(help="A plan.json to obey instead of the rules.", show_default=False)] = None,
     changes: Annotated[
@@ -113,6 +165,11 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
+    volume: Volume = None,
+    frame: Frame = None,
+    affine: Affine = None,
+    series: Series = None,
+    allow_gaps: AllowGaps = False,
 ) -> None:
     """Train on a folder of images. Needs no configuration: layout, task, plan and size follow from data and time."""
     from hounsfield.workflow.train import Options
@@ -129,6 +186,7 @@ def train(
         test=test,
         leave_out=leave_out,
         patient_regex=patient_regex,
+        choices=_choices(volume, frame, affine, series, allow_gaps),
         strict=strict,
         device=device,
     )
@@ -147,11 +205,17 @@ def evaluate(
     ] = None,
     as_json: Json = False,
     device: Device = "auto",
+    volume: Volume = None,
+    frame: Frame = None,
+    affine: Affine = None,
+    series: Series = None,
+    allow_gaps: AllowGaps = False,
 ) -> None:
     """Measure a run: every figure with its 95% interval by patient."""
     from hounsfield.workflow.evaluate import evaluate as work
 
-    found = work(run, data, split=split, device=device, console=_console())
+    choices = _choices(volume, frame, affine, series, allow_gaps)
+    found = work(run, data, split=split, choices=choices, device=device, console=_console())
     if as_json:
         _print(found.to_json())
         return
@@ -172,11 +236,17 @@ def predict(
     overwrite: Overwrite = False,
     as_json: Json = False,
     device: Device = "auto",
+    volume: Volume = None,
+    frame: Frame = None,
+    affine: Affine = None,
+    series: Series = None,
+    allow_gaps: AllowGaps = False,
 ) -> None:
     """Predict: masks on each input's own grid (.nii.gz, or .png for pictures), or a table of class probabilities."""
     from hounsfield.workflow.predict import predict as work
 
-    written = work(run, inputs, out, split=split, overwrite=overwrite, device=device, console=_console())
+    choices = _choices(volume, frame, affine, series, allow_gaps)
+    written = work(run, inputs, out, split=split, choices=choices, overwrite=overwrite, device=device, console=_console())
     if as_json:
         _print({"schema": 1, "written": [str(path) for path in written]})
     else:
@@ -200,6 +270,13 @@ def doctor(as_json: Json = False) -> None:
 
     found = work()
     _print(found.to_json()) if as_json else _show(show(found))
+
+
+def _choices(volume: int | None, frame: int | None, affine: Form | None, series: str | None, allow_gaps: bool) -> Choices:
+    from hounsfield.io.formats import Choices
+
+    form = affine.value if affine else None
+    return Choices(volume=volume, frame=frame, affine=form, series=series, allow_gaps=allow_gaps)
 
 
 def _changes(given: list[str]) -> dict[str, Any]:

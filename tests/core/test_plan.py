@@ -60,7 +60,7 @@ def test_what_is_written_is_read() -> None:
 
 def test_a_plan_does_not_change() -> None:
     with pytest.raises(ValidationError):
-        plan().task = "other"
+        plan().task = "other"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_a_damaged_entry_is_rebuilt_and_named(tmp_path: Path, name: str, harm: s
 
 
 def test_a_full_disk_is_found_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: Usage(100 * GIB, 99 * GIB, GIB))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(100 * GIB, 99 * GIB, GIB))
     store = cache(tmp_path)
     with pytest.raises(
         ResourceError, match=r"^DISK_FULL .*: found 1\.00 GiB free, expected 1\.50 GiB for the prepared cases"
@@ -151,7 +151,7 @@ def test_a_full_disk_is_found_before_anything_is_written(tmp_path: Path, monkeyp
 def test_what_is_there_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = cache(tmp_path)
     store.get("a", "a", case)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: Usage(GIB, GIB, 10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(GIB, GIB, 10))
     store.make_room({"a": GIB, "b": 10})
     with pytest.raises(ResourceError):
         store.make_room({"a": GIB, "b": 11})
@@ -205,7 +205,7 @@ def test_a_kill_between_writing_and_renaming_leaves_no_half_entry(tmp_path: Path
     store = cache(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(Path, "rename", kill)
-        patched.setattr(module.shutil, "rmtree", lambda *args, **options: None)  # a killed process tidies nothing
+        patched.setattr(shutil, "rmtree", lambda *args, **options: None)  # a killed process tidies nothing
         with pytest.raises(Killed):
             store.get("k", "a", case)
     (left,) = store.root.iterdir()

@@ -77,7 +77,8 @@ def test_other_numbers_of_channels_are_refused(have: int, want: int) -> None:
 
 def smooth(shape: tuple[int, ...], seed: int) -> Array:
     noise = np.random.default_rng(seed).normal(size=shape)
-    return (1000 * ndimage.gaussian_filter(noise, 1.5)).astype(np.float32) - 800
+    out: Array = (1000 * ndimage.gaussian_filter(noise, 1.5)).astype(np.float32) - 800
+    return out
 
 
 def test_another_grid_is_resampled_in_the_world() -> None:

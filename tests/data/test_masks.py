@@ -6,15 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image as Pillow
 
 from hounsfield.core.errors import InputError
 from hounsfield.data.masks import MaskFile, check_pairs, count_values, find_classes, in_threads
+from hounsfield.io.formats import Choices
 
 Array = npt.NDArray[Any]
 Picture = Callable[..., Path]
@@ -77,6 +80,36 @@ def test_float_masks_with_fractions_name_values_and_file(tmp_path: Path, volume:
     array[0, 0, :3] = (0.25, 0.5, 1.0)
     with pytest.raises(InputError, match=r"BAD_LABEL .*a\.nii\.gz: found label values such as 0\.25, 0\.5, expected whole"):
         MaskFile((volume(tmp_path / "a.nii.gz", array),))()
+
+
+def test_a_volume_is_chosen_of_a_mask_that_has_several(tmp_path: Path, volume: Volume) -> None:
+    """The image has several in either case: often one of them is annotated, in a file of its own."""
+    several = np.stack([np.full((4, 5, 6), k, np.uint8) for k in (1, 2)])
+    one, both = volume(tmp_path / "one.nii.gz", several[0]), volume(tmp_path / "both.nii.gz", several)
+    assert (MaskFile((both,), Choices(volume=1))().array == 2).all()
+    assert (MaskFile((one,), Choices(volume=1))().array == 1).all()
+    assert MaskFile((both,), Choices(volume=0)).key != MaskFile((both,), Choices(volume=1)).key
+    with pytest.raises(InputError, match=r"WRONG_DIMENSION .*both\.nii\.gz: found 2 volumes"):
+        MaskFile((both,))()
+    with pytest.raises(InputError, match=r"WRONG_DIMENSION .*both\.nii\.gz: found 2 volumes.*--volume 2"):
+        MaskFile((both,), Choices(volume=2))()
+
+
+def test_a_frame_is_chosen_of_a_mask_that_has_several(tmp_path: Path, picture: Picture) -> None:
+    still, moving = picture(tmp_path / "still.png", square(3)), tmp_path / "moving.tif"
+    frames = [Pillow.fromarray(square(k)) for k in (1, 2, 3)]
+    frames[0].save(moving, save_all=True, append_images=frames[1:])
+    for path in (still, moving):
+        np.testing.assert_array_equal(MaskFile((path,), Choices(frame=2))().array[0], square(3))
+
+
+def test_other_choices_hold_for_a_mask_too(tmp_path: Path, volume: Volume) -> None:
+    path = volume(tmp_path / "a.nii.gz", square()[None])
+    image: Any = nib.load(path)
+    image.set_qform(np.diag([2, 2, 2, 1]), code=1)
+    nib.save(image, tmp_path / "b.nii.gz")
+    for form, spacing in (("sform", 1.0), ("qform", 2.0)):
+        assert MaskFile((tmp_path / "b.nii.gz",), Choices(affine=form, volume=3))().geometry.spacing == (spacing,) * 2
 
 
 def test_several_masks_of_one_image_merge(tmp_path: Path, picture: Picture) -> None:

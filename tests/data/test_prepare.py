@@ -62,7 +62,7 @@ def in_a_frame(geometry: Geometry, frame: int) -> Image:
     """An image that is 0 in a frame about its content."""
     array = np.zeros((1, *geometry.shape), dtype=np.float32)
     inner = tuple(slice(min(frame, s // 3), s - min(frame, s // 3)) for s in geometry.shape)
-    array[(0, *inner)] = 1
+    array[0][inner] = 1
     return Image(array, geometry)
 
 
@@ -132,7 +132,7 @@ def test_labels_on_their_own_grid_come_back_bit_by_bit(geometry: Geometry, crop:
     labels = np.random.default_rng(1).choice(np.array([0, 7, 200], dtype=np.uint8), size=(1, *geometry.shape))
     labels[(0, *[0] * geometry.ndim)], labels[(0, *[-1] * geometry.ndim)] = 7, 200
     image = Image(labels, geometry)
-    where = place(image, Grid(crop_foreground=crop))
+    where = place(Image((labels != 0).astype(np.uint8), geometry), Grid(crop_foreground=crop))
     index = prepare_labels(image, where, (Class(value=7, name="a"), Class(value=200, name="b")))[0]
     certain = torch.nn.functional.one_hot(index.long(), 3).movedim(-1, 0).float()
     back = Prepared(certain, where).back_labels([(0, 0, certain)], lambda p: p.argmax(0, keepdim=True).to(torch.uint8))
@@ -249,7 +249,7 @@ class TestNormalise:
 
     @pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint8, np.float64])
     def test_of_each_case(self, dtype: type) -> None:
-        array = np.random.default_rng(0).gamma(2, 20, size=(40, 50)).clip(0, 255).astype(dtype)
+        array: Array = np.random.default_rng(0).gamma(2, 20, size=(40, 50)).clip(0, 255).astype(dtype)
         kept = array.copy()
         low, high = np.percentile(array, (2, 98))
         clipped = array.astype(np.float64).clip(low, high)

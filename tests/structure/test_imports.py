@@ -1,4 +1,4 @@
-"""Imports run downward, siblings never import each other, and no circle exists."""
+"""Imports run downward, siblings never import each other, what is private stays in its folder, and no circle exists."""
 
 from __future__ import annotations
 
@@ -78,6 +78,22 @@ def between_members(imports: Imports) -> list[str]:
     ]
 
 
+def private(sources: Mapping[str, str]) -> list[str]:
+    """Imports of what starts with one underscore; a module may import such a module of its own folder, but no such name."""
+    found = []
+    for module, text in sorted(sources.items()):
+        home = module if any(other.startswith(f"{module}.") for other in sources) else module.rpartition(".")[0]
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                origin = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
+                for name in (origin + alias.name for alias in node.names):
+                    hidden = [part for part in name.split(".") if part.startswith("_") and not part.startswith("__")]
+                    near = f"{home}.{hidden[0]}" if hidden else ""
+                    if hidden and not (len(hidden) == 1 and near in sources and f"{name}.".startswith(f"{near}.")):
+                        found.append(f"{module} imports {name}")
+    return found
+
+
 def circle(imports: Imports) -> list[str]:
     """The modules of one import circle, or []."""
     try:
@@ -106,6 +122,10 @@ def test_imports_run_downward() -> None:
 
 def test_members_do_not_import_each_other() -> None:
     assert between_members(imports_of(sources())) == []
+
+
+def test_what_is_private_stays_in_its_folder() -> None:
+    assert private(sources()) == []
 
 
 def test_no_circle() -> None:
@@ -147,6 +167,30 @@ def test_a_member_that_is_imported_by_its_neighbour_or_their_parts_is_found() ->
     assert found(models__parts__blocks=text)
     assert not found(plan__rules=text)
     assert not between_members(imports_of(made_up(models__unet="from hounsfield.models.parts import x", models__parts__x="")))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("from hounsfield.io.formats._png import chunk", "hounsfield.io.formats._png.chunk"),
+        ("from hounsfield.io.formats import _png", "hounsfield.io.formats._png"),
+        ("def f():\n    import hounsfield.io.formats._png", "hounsfield.io.formats._png"),
+        ("from hounsfield.io.limits import _most", "hounsfield.io.limits._most"),
+        ("from hounsfield.data._canvas import _draw", "hounsfield.data._canvas._draw"),
+        ("from torch.nn.modules import _functions", "torch.nn.modules._functions"),
+    ],
+)
+def test_what_is_private_is_found_from_outside(text: str, name: str) -> None:
+    around = {"data": "", "data___canvas": "", "io": "", "io__limits": "", "io__formats": "", "io__formats___png": ""}
+    assert private(made_up(**around, data__phantoms=text)) == [f"hounsfield.data.phantoms imports {name}"]
+
+
+def test_what_is_private_serves_its_own_folder() -> None:
+    text = "from __future__ import annotations\nfrom hounsfield import __version__\n"
+    folder = {"data___canvas": "", "data__readers": ""}
+    for inside in ("from hounsfield.data._canvas import Canvas", "from hounsfield.data import _canvas as canvas"):
+        assert private(made_up(**folder, data=text + inside, data__phantoms=text + inside)) == []
+        assert len(private(made_up(**folder, data="", data__readers__images=text + inside))) == 1
 
 
 def test_a_circle_is_found() -> None:

@@ -46,7 +46,7 @@ def plan(ndim: int = 2, values: tuple[int, ...] = VALUES, regions: bool = False,
     return Plan(
         task="segmentation",
         model="unet",
-        ndim=ndim,  # type: ignore[arg-type]
+        ndim=ndim,
         classes=tuple(Class(value=v, name=f"v{v}") for v in values),
         channels=("x",),
         grid=Grid(),
@@ -287,7 +287,7 @@ def test_the_summary_is_the_mean_over_cases() -> None:
 def test_a_drawing(truth: bool, ndim: int) -> None:
     grid = geometry(ndim, "patient")
     labels = np.zeros((1, *grid.shape), dtype=np.uint8)
-    labels[(0, *[slice(2, 6)] * ndim)] = 255
+    labels[0][(slice(2, 6),) * ndim] = 255
     sample = Sample("a", (), target=cast(LazyImage, Held(labels, grid))) if truth else None
     image = Image(np.random.default_rng(0).normal(size=labels.shape), grid)
     rgb = Solver(plan(ndim)).draw(image, sample, Image(labels, grid, Meta("prediction")))

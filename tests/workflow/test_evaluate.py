@@ -69,10 +69,11 @@ def classed(folder: Path, names: tuple[str, ...], each: int = 3) -> Path:
     return folder
 
 
-def perfect(image: Image) -> ClassScores:
-    """Knows the classes of `classed`, in the order (healthy, tumour)."""
-    p = {0: 0.4, 90: 0.1, 250: 0.9}[int(image.array.min()) // 10 * 10]
-    return ClassScores(np.array([1 - p, p]))
+def perfect(image: Image, plan: Plan) -> ClassScores:
+    """Knows the classes of `classed` by how bright they are."""
+    name = {0: "cyst", 90: "healthy", 250: "tumour"}[int(image.array.min()) // 10 * 10]
+    p = np.array([0.9 if c.name == name else 0.1 for c in plan.classes])
+    return ClassScores(p / p.sum())
 
 
 class Oracle(Predictor):
@@ -81,7 +82,7 @@ class Oracle(Predictor):
     def __call__(self, case: Any) -> Any:
         image = self.read(case)
         if self.plan.task == "classification":
-            return perfect(image)
+            return perfect(image, self.plan)
         values = np.array([0, *(c.value for c in self.plan.classes)])
         return Image(values[image.array], image.geometry)
 
@@ -112,13 +113,20 @@ def test_the_held_out_part_of_the_run_s_own_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("oracle")
-def test_another_dataset_s_classes_are_found_by_name(tmp_path: Path) -> None:
-    """The order of its class list is its own."""
+@pytest.mark.parametrize("names", [("healthy", "tumour"), ("tumour", "healthy"), ("cyst", "healthy", "tumour")])
+def test_another_dataset_s_classes_are_found_by_name(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """In its own class list they stand at other places than in the plan's."""
     data = classed(tmp_path / "data", ("healthy", "tumour"))
-    run = run_of(tmp_path / "run", plan("classification", TWO), data, val=["healthy/p0_healthy"])
+    run = run_of(tmp_path / "run", plan("classification", tuple(enumerate(names))), data, val=["healthy/p0_healthy"])
     other = evaluate(run, classed(tmp_path / "clinic", ("tumour", "healthy")), device="cpu")
     assert (other.part, other.used_for) == ("clinic", "another dataset")
     assert other.metrics["accuracy"].value == 1
+    assert all(str(row["id"]).endswith(str(row["truth"])) for row in other.rows)
+
+
+def test_a_class_that_the_run_does_not_know_is_refused(tmp_path: Path) -> None:
+    data = classed(tmp_path / "data", ("healthy", "tumour"))
+    run = run_of(tmp_path / "run", plan("classification", TWO), data, val=["healthy/p0_healthy"])
     with pytest.raises(
         InputError, match=r"^BAD_LABEL .*found classes cyst \(0\), healthy \(1\), expected .*healthy \(0\), tumour \(1\)"
     ):

@@ -33,7 +33,7 @@ def plan(task: str, ndim: int = 2, values: tuple[int, ...] = (255,), **grid: Any
     return Plan(
         task=task,
         model="unet" if dense else "lenet",
-        ndim=ndim,  # type: ignore[arg-type]
+        ndim=ndim,
         classes=tuple(Class(value=v, name=f"class {v}") for v in values),
         channels=("x",),
         grid=Grid(**grid) if dense else Grid(size=(16,) * ndim),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from math import prod
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ import torch
 from safetensors.torch import load_file
 
 from hounsfield.core.errors import DivergedError, HounsfieldError, InputError, ResourceError
+from hounsfield.data.cache import Cache
 from hounsfield.workflow import train as module
-from hounsfield.workflow.console import Silent
+from hounsfield.workflow.console import SILENT, Silent
 from hounsfield.workflow.run import Run, read_plan
 from hounsfield.workflow.train import Options, train
 
@@ -126,8 +128,11 @@ def test_overwrite_never_removes_a_folder_that_is_no_run(phantoms: Path, tmp_pat
 
 
 def test_an_unlabelled_folder_cannot_be_trained_on(phantoms: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="BAD_LABEL"):
+    with pytest.raises(
+        InputError, match=r"UNKNOWN_LAYOUT .*imagesTr: found class_folders: no .*; image_masks: no .*; nnunet: no "
+    ):
         train(phantoms / "imagesTr", tmp_path / "run", STEPS)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_model_of_the_wrong_kind_is_named(phantoms: Path, tmp_path: Path) -> None:
@@ -263,3 +268,20 @@ def test_final_weights_are_the_average(segmenter: Run) -> None:
 
 def test_the_written_plan_reads_back(segmenter: Run) -> None:
     assert read_plan(segmenter.root / "plan.json") == segmenter.plan
+
+
+def test_the_cache_is_asked_for_no_less_than_it_will_hold(
+    phantoms: Path, segmenter: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And for not much more than the cases as they are before compression."""
+    monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path))
+    ready = module.open_ready(phantoms, STEPS, SILENT)
+    samples = ready.part("train")
+    asked: list[dict[str, int]] = []
+    monkeypatch.setattr(Cache, "make_room", lambda self, sizes: asked.append(dict(sizes)))
+    entries = module._prepare_all(segmenter.plan, samples, ready.audit.facts, SILENT)
+    (sizes,) = asked
+    for entry in entries.values():
+        held = sum(f.stat().st_size for f in entry.folder.glob("*.b2nd"))
+        plain = prod(entry.shape) * 3
+        assert held <= sizes[entry.folder.name] <= 1.05 * plain

@@ -20,13 +20,15 @@ from hounsfield.core.errors import InputError
 from hounsfield.io import limits
 
 NPY = b"\x93NUMPY"
-# What zipfile raises for a damaged directory, an unknown version or method, a password, and spoilt data.
+# What zipfile raises for a damaged directory (also an offset before the file), an unknown version or method, a password,
+# and spoilt data.
 ZIP_FAULTS = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
     EOFError,
     NotImplementedError,
+    OSError,
     OverflowError,
     RuntimeError,
     ValueError,

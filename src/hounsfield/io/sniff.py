@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer instead of the file (run git lfs pull)"),
     (b"PK\x03\x04", "a ZIP archive"),
@@ -43,12 +45,11 @@ def describe(head: bytes) -> str:
     if not head.strip(b"\0"):
         return "nothing but zero bytes"
     try:
-        # The head may end within a character.
-        text = head[: len(head) - 3].decode("utf-8") if len(head) > 1024 else head.decode("utf-8-sig")
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)  # the head may end within a character
     except UnicodeDecodeError:
         text = ""
     if text and sum(c.isprintable() or c.isspace() for c in text) == len(text):
-        return _text_kind(text.lstrip("\ufeff").lstrip())
+        return _text_kind(text.lstrip())
     return f"unknown bytes {head[:8].hex(' ')}"
 
 

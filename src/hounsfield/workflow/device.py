@@ -11,7 +11,7 @@ from hounsfield.core.errors import InputError, ResourceError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """auto: CUDA, else Apple's MPS, else the CPU; "cuda:1" names the second. Raises InputError BAD_OPTION for what is absent."""
+    """auto: CUDA, else MPS, else the CPU; "cuda:1" names the second. Raises InputError BAD_OPTION for what is absent."""
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return torch.device(next(d for d in ("cuda", "mps", "cpu") if there[d]))

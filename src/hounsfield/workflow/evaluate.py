@@ -16,6 +16,7 @@ from hounsfield.core.plan import Plan
 from hounsfield.core.sample import LazyImage, Sample
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.readers import open_dataset
+from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.metrics.bootstrap import Interval
 from hounsfield.tasks import TASKS, Row
 from hounsfield.workflow.console import SILENT, Console, first_few, track
@@ -55,21 +56,24 @@ def evaluate(
     data: str | Path | None = None,
     *,
     split: str | None = None,
+    choices: Choices = DEFAULT,
     device: str = "auto",
     console: Console = SILENT,
 ) -> Evaluation:
     """Measure a run. data: another dataset (its test part where it has one, else all of it); None: the run's own held-out part,
-    test where there is one, else val. split: another part.
+    test where there is one, else val. split: another part. choices: how files are read that leave one; the run's own data are
+    read as for its training where nothing else is chosen.
 
     Another dataset's classes are those of the plan by name; masks also by value where the names differ.
     Raises InputError TOO_FEW, NOT_A_RUN, BAD_LABEL.
     """
     opened = run if isinstance(run, Run) else Run(run)
-    record = opened.record
-    trained = Path(record["data"])
+    trained = Path(opened.record["data"])
     path = trained if data is None else Path(data)
     own = path.resolve() == trained.resolve()
-    dataset = open_dataset(path, record.get("reader"), record.get("patient_regex")) if own else open_dataset(path)
+    dataset = opened.dataset(choices) if own else open_dataset(path, choices=choices)
+    for note in () if own else dataset.notes:
+        console.say(f"  {note}")
     TASKS.load(opened.plan.task).targets(dataset)
     dataset = _in_classes_of(opened.plan, dataset)
     if split is None and own:

@@ -20,6 +20,7 @@ from hounsfield.data.dataset import Dataset
 from hounsfield.data.duplicates import Duplicate
 from hounsfield.data.readers import open_dataset
 from hounsfield.data.split import PARTS, make_split
+from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.plan.fingerprint import fingerprint
 from hounsfield.workflow.console import SILENT, Console, first_few
 
@@ -78,15 +79,17 @@ def inspect(
     *,
     reader: str | None = None,
     patient_regex: str | None = None,
+    choices: Choices = DEFAULT,
     seed: int = 0,
     console: Console = SILENT,
 ) -> Inspection:
-    """What the folder or file `data` holds, with labels or without. seed: of the split that is drawn where none is given.
+    """What the folder or file `data` holds, with labels or without. choices: how files are read that leave one. seed: of the
+    split that is drawn where none is given.
 
     A fault that lies between the cases (a patient in two parts, labels outside the classes) is listed, as is one that a
     training would meet; raises InputError for what cannot be read at all.
     """
-    dataset = open_dataset(Path(data), reader, patient_regex)
+    dataset = open_dataset(Path(data), reader, patient_regex, choices)
     with console.bar("reading every case") as bar:
         facts = measure_all(dataset, _store(), bar)
     samples = {s.id: s for s in dataset.samples}

@@ -17,7 +17,6 @@ from hounsfield.core.image import Image
 from hounsfield.core.plan import Plan
 from hounsfield.core.prediction import ClassScores, Prediction
 from hounsfield.core.sample import Sample
-from hounsfield.data.readers import open_dataset
 from hounsfield.tasks import RGB, TASKS, Row
 from hounsfield.tasks.parts import drawing
 from hounsfield.workflow.console import Console, track
@@ -91,8 +90,7 @@ def _pick(run: Run, evaluation: Evaluation, predictor: Predictor) -> list[tuple[
     rows = sorted((r for r in evaluation.rows if math.isfinite(worth(r))), key=lambda r: (worth(r), str(r["id"])))
     places = {"best": len(rows) - 1, "median": len(rows) // 2, "second worst": 1, "worst": 0}
     kept = {at: title for title, at in places.items() if 0 <= at < len(rows)}  # of one case with several titles the last
-    record = run.record
-    samples = {s.id: s for s in open_dataset(Path(record["data"]), record["reader"], record["patient_regex"]).samples}
+    samples = {s.id: s for s in run.dataset().samples}
     gone = [str(rows[at]["id"]) for at in kept if str(rows[at]["id"]) not in samples]
     if gone:
         raise InputError("NOT_FOUND", gone[0], found="no such case", expected="the run's cases", fix="put it back")

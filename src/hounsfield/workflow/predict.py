@@ -17,6 +17,7 @@ from hounsfield.data.channels import read_case
 from hounsfield.data.dataset import Dataset, ImageFile
 from hounsfield.data.prepare import Prepared, prepare
 from hounsfield.data.readers import open_dataset
+from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.tasks import TASKS
 from hounsfield.workflow.console import SILENT, Console, track
 from hounsfield.workflow.device import choose_device, memory_guard
@@ -82,6 +83,7 @@ def predict(
     out: str | Path,
     *,
     split: str | None = None,
+    choices: Choices = DEFAULT,
     overwrite: bool = False,
     device: str = "auto",
     console: Console = SILENT,
@@ -89,13 +91,17 @@ def predict(
     """Predict every case of `inputs` (files, folders, datasets) into the folder `out`; returns what was written.
 
     split: only the cases of this part ("train", "val", "test"), as the dataset gives it, or as the run drew it.
+    choices: how inputs are read that leave one.
     Raises InputError OUTPUT_COLLISION, OUTPUT_EXISTS before any work is done.
     """
     opened = run if isinstance(run, Run) else Run(run)
-    samples = [s for path in inputs for s in cases_of(open_dataset(Path(path)), opened, split)]
+    datasets = [open_dataset(Path(path), choices=choices) for path in inputs]
+    samples = [s for dataset in datasets for s in cases_of(dataset, opened, split)]
     folder = Path(out)
     _refuse_collisions(samples, folder, overwrite)
     predictor = Predictor(opened, device)
+    for note in (note for dataset in datasets for note in dataset.notes):
+        console.say(f"  {note}")
     console.say(
         f"{len(samples)} cases, {opened.plan.task} with {opened.plan.model} on {next(predictor.models[0].parameters()).device}"
     )

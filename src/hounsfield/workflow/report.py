@@ -84,7 +84,11 @@ def _command(run: Run) -> str:
     words = ["hounsfield", "train", Path(record["data"]).name, "--out", "NEW", "--plan", f"{run.root.resolve().name}/plan.json"]
     words += ["--seed", str(run.plan.seed)]
     asked = {"--test": record.get("test"), "--leave-out": run.split.leave_out, "--patient-regex": record["patient_regex"]}
-    return shlex.join([*words, *(word for option, value in asked.items() if value for word in (option, str(value)))])
+    words += [word for option, value in asked.items() if value for word in (option, str(value))]
+    for name, value in record.get("choices", {}).items():
+        option = f"--{name.replace('_', '-')}"
+        words += [option] if value is True else [option, str(value)]
+    return shlex.join(words)
 
 
 def _by(values: Iterable[float], digits: int = 0) -> str:

@@ -22,7 +22,10 @@ import hounsfield
 from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import Fingerprint
 from hounsfield.core.plan import Plan
+from hounsfield.data.dataset import Dataset
+from hounsfield.data.readers import open_dataset
 from hounsfield.data.split import Split
+from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.io.limits import atomic
 from hounsfield.models import MODELS
 from hounsfield.tasks import TASKS, Solver
@@ -74,6 +77,15 @@ class Run:
     def record(self) -> dict[str, Any]:
         """What the run was made from: data path, reader, command, notes (`run.json`)."""
         return read_json(self.root / "run.json")
+
+    def dataset(self, choices: Choices = DEFAULT) -> Dataset:
+        """The data that the run was made from, read as they were then; `choices` go before those of then.
+
+        Raises what `open_dataset` raises, NOT_FOUND where the data have moved.
+        """
+        record = self.record
+        then = Choices.parse(record.get("choices", {}), self.root / "run.json")
+        return open_dataset(Path(record["data"]), record.get("reader"), record.get("patient_regex"), choices.over(then))
 
     @property
     def members(self) -> list[Path]:

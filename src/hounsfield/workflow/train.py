@@ -27,8 +27,9 @@ from hounsfield.data.dataset import Dataset
 from hounsfield.data.facts import CaseFacts
 from hounsfield.data.loader import Loader
 from hounsfield.data.prepare import place, prepare
-from hounsfield.data.readers import open_dataset
+from hounsfield.data.readers import open_dataset, unknown_layout
 from hounsfield.data.split import Split, make_split
+from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.models import MODELS
 from hounsfield.plan.budget import CHOSEN, Budget, keep_freed_memory, settle
 from hounsfield.plan.fingerprint import fingerprint
@@ -55,6 +56,7 @@ class Options:
 
     task, model, reader: member names, None lets the data decide. budget: as Budget.parse reads it. plan: a plan file instead
     of the rules. changes: dotted plan keys to values. test: part of the patients set apart; leave_out: "site=A".
+    choices: how files are read that leave one.
     """
 
     task: str | None = None
@@ -67,6 +69,7 @@ class Options:
     test: float = 0.0
     leave_out: str | None = None
     patient_regex: str | None = None
+    choices: Choices = DEFAULT
     strict: bool = False
     device: str = "auto"
 
@@ -138,17 +141,11 @@ def train(
 
 def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
     """Read, divide and audit `data`, saying what was found."""
-    dataset = open_dataset(Path(data), options.reader, options.patient_regex)
+    dataset = open_dataset(Path(data), options.reader, options.patient_regex, options.choices)
     console.say(f"{dataset.reader}: {dataset.found}")
     task = options.task or dataset.kind
     if task is None:
-        raise InputError(
-            "BAD_LABEL",
-            data,
-            found="images without any label",
-            expected="classes or masks to learn from",
-            fix="add labels in one of the known layouts",
-        )
+        raise unknown_layout(Path(data))
     TASKS.load(task).targets(dataset)
     split = make_split(dataset, options.seed, test=options.test, leave_out=options.leave_out)
     with console.bar("reading every case") as bar:
@@ -272,8 +269,7 @@ def _finish(run: Run, ready: Ready, loader: Loader, clock: Clock, device: torch.
 
 def _resume(run: Run, options: Options, device: torch.device, console: Console, started: float) -> Run:
     """Continue with the run's own plan and split; the data are read again and must still hold the same cases."""
-    record = run.record
-    dataset = open_dataset(Path(record["data"]), record["reader"], record["patient_regex"])
+    dataset = run.dataset()
     with console.bar("reading every case") as bar:
         dataset, split, found = audit(dataset, run.split, store=cache_root() / "facts", progress=bar)
     ready = Ready(dataset, split, found)
@@ -281,7 +277,7 @@ def _resume(run: Run, options: Options, device: torch.device, console: Console, 
     if lacking:
         raise InputError(
             "UNPAIRED",
-            record["data"],
+            dataset.root,
             found=f"no {first_few(sorted(lacking))}",
             expected="the cases that the run began with",
             fix="put them back",
@@ -339,6 +335,7 @@ def _record(ready: Ready, options: Options, budget: Budget) -> dict[str, Any]:
         "reader": ready.dataset.reader,
         "found": ready.dataset.found,
         "patient_regex": options.patient_regex,
+        "choices": options.choices.model_dump(exclude_defaults=True),
         "test": options.test,
         "budget": options.budget or ("" if options.plan else DEFAULT_BUDGET),
         "notes": [*ready.dataset.notes, *found.notes],

@@ -13,6 +13,7 @@ import pytest
 
 from hounsfield.core.errors import InputError
 from hounsfield.data.readers import open_dataset
+from hounsfield.io.formats import Choices
 
 Volume = Callable[..., Path]
 Task = Callable[..., Path]
@@ -58,6 +59,13 @@ def test_modalities_are_the_volumes_of_one_file(task: Task, noise: Any) -> None:
     for k, image in enumerate(sample.images):
         np.testing.assert_array_equal(image().array[0], noise(0, 2, 4, 5, 6)[k])
     assert sample.images[0].key != sample.images[1].key
+
+
+def test_the_volume_of_a_channel_goes_before_the_users(task: Task, noise: Any) -> None:
+    sample = open_dataset(task(modalities=2), choices=Choices(volume=1, affine="sform")).samples[0]
+    for k, image in enumerate(sample.images):
+        np.testing.assert_array_equal(image().array[0], noise(0, 2, 4, 5, 6)[k])
+        assert Choices(volume=k, affine="sform").model_dump_json(exclude_defaults=True) in image.key
 
 
 def test_what_is_left_out_is_said(task: Task, volume: Volume, noise: Any) -> None:

@@ -305,3 +305,67 @@ def test_the_volumes_of_a_real_enhanced_file_must_be_chosen(shared_data: Path) -
     np.testing.assert_allclose(slice_of.array[0], whole.array[0, 8])
     world = whole.geometry.index_to_world((8, 3, 5))
     np.testing.assert_allclose(slice_of.geometry.index_to_world((3, 5)), world, atol=1e-3)
+
+
+def enhanced(make_slice: Any, path: Path, frames: list[dict[str, Any]], **tags: Any) -> Path:
+    """A multi-frame file. frames: index into VOLUME, height, dimension indices, slope."""
+    groups = []
+    for frame in frames:
+        position, content, values = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+        position.ImagePositionPatient = [10.0, 20.0, frame["height"]]
+        content.DimensionIndexValues = frame["indices"]
+        values.RescaleSlope, values.RescaleIntercept, values.RescaleType = frame["slope"], 0, "US"
+        group = pydicom.Dataset()
+        group.PlanePositionSequence, group.FrameContentSequence = [position], [content]
+        group.PixelValueTransformationSequence = [values]
+        groups.append(group)
+    orientation, measures, shared = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+    orientation.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    measures.PixelSpacing = [0.5, 0.25]
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
+    array = np.stack([VOLUME[frame["index"]] for frame in frames])
+    more = {
+        "NumberOfFrames": len(frames),
+        "PerFrameFunctionalGroupsSequence": groups,
+        "SharedFunctionalGroupsSequence": [shared],
+        "ImageOrientationPatient": None,
+        "PixelSpacing": None,
+        "PixelData": array.tobytes(),
+    }
+    made: Path = make_slice(path, VOLUME[0], None, **more, **tags)
+    return made
+
+
+def frame(index: int, height: float, indices: list[int], slope: float = 1) -> dict[str, Any]:
+    return {"index": index, "height": height, "indices": indices, "slope": slope}
+
+
+def test_the_frames_of_an_enhanced_file_are_sorted_by_place_and_told_apart_by_their_indices(
+    tmp_path: Path, make_slice: Any
+) -> None:
+    # Two echoes of three slices, stored in no order; the second echo has a slope of its own.
+    first = [frame(2, 4.0, [3, 1]), frame(0, 0.0, [1, 1]), frame(1, 2.0, [2, 1])]
+    second = [frame(4, 2.0, [2, 2], 0.5), frame(5, 4.0, [3, 2], 0.5), frame(3, 0.0, [1, 2], 0.5)]
+    path = enhanced(make_slice, tmp_path / "a.dcm", [x for pair in zip(first, second, strict=True) for x in pair])
+    assert "2 volumes" in refused("WRONG_DIMENSION", path)
+    image = io.read(path, Choices(volume=0))
+    np.testing.assert_array_equal(image.array[0], VOLUME[:3])
+    expected = np.array([[0, 0, -0.25, -10], [0, -0.5, 0, -20], [2.0, 0, 0, 0], [0, 0, 0, 1]])
+    np.testing.assert_allclose(image.geometry.affine, expected)
+    np.testing.assert_array_equal(io.read(path, Choices(volume=1)).array[0], VOLUME[3:6] / 2)
+    np.testing.assert_array_equal(io.read(path, Choices(frame=0)).array[0], VOLUME[2])
+
+
+def test_frames_at_one_place_that_nothing_tells_apart_are_named(tmp_path: Path, make_slice: Any) -> None:
+    frames = [frame(0, 0.0, [1]), frame(1, 2.0, [2]), frame(2, 2.0, [2])]
+    line = refused("DUPLICATE_POSITION", enhanced(make_slice, tmp_path / "a.dcm", frames))
+    assert "frame 1 of a.dcm and frame 2 of a.dcm at one position" in line
+
+
+def test_a_functional_group_too_few_is_named(tmp_path: Path, make_slice: Any) -> None:
+    frames = [frame(0, 0.0, [1]), frame(1, 2.0, [2])]
+    path = enhanced(make_slice, tmp_path / "a.dcm", frames)
+    tags = pydicom.dcmread(path)
+    del tags.PerFrameFunctionalGroupsSequence[1]
+    tags.save_as(path)
+    assert "2 frames and 1 functional groups" in refused("BAD_HEADER", path)

@@ -148,6 +148,16 @@ def test_damage_in_an_archive_is_named(tmp_path: Path) -> None:
     assert "1000 bytes, no ZIP directory" in refused("TRUNCATED", path)
 
 
+def test_a_directory_that_points_before_the_file_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, image=np.zeros((3, 3)))
+    content = bytearray(path.read_bytes())
+    at = content.rindex(b"PK\x05\x06") + 16  # offset of the directory: one more moves every entry one byte back
+    content[at : at + 4] = (int.from_bytes(content[at : at + 4], "little") + 1).to_bytes(4, "little")
+    path.write_bytes(content)
+    assert "damaged image.npy" in refused("CORRUPT_PIXELS", path)
+
+
 def test_other_compressions_are_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_LZMA) as archive:
         archive.writestr("image.npy", npy((2, 2), bytes(8)))

@@ -68,7 +68,7 @@ def test_an_identity_gives_back_the_image_and_a_constant_itself(data: st.DataObj
 )
 def test_it_agrees_with_monai(shape: tuple[int, ...], patch: tuple[int, ...], overlap: float) -> None:
     """Where the windows of both begin at the same voxels."""
-    from monai.inferers import sliding_window_inference
+    from monai.inferers.utils import sliding_window_inference
 
     torch.manual_seed(0)
     conv = (nn.Conv2d if len(shape) == 2 else nn.Conv3d)(2, 3, 3, padding=1)

@@ -59,10 +59,18 @@ class File:
         """The tag's value, or `default` where it is absent or empty. Raises InputError BAD_HEADER."""
         return value_of(self.path, self.tags, keyword, default)
 
+    def number(self, keyword: str, default: int = 0) -> int:
+        """The tag's value as a whole number. Raises InputError BAD_HEADER."""
+        value = self.get(keyword, default)
+        try:
+            return int(value)
+        except (TypeError, ValueError) as error:
+            raise _unreadable("BAD_HEADER", self.path, f"{label(keyword)} = {value}", "one whole number") from error
+
     @property
     def count(self) -> int:
         """Number of frames that the header claims."""
-        return max(1, int(self.get("NumberOfFrames", 1)))
+        return max(1, self.number("NumberOfFrames", 1))
 
     @property
     def is_image(self) -> bool:

@@ -71,7 +71,7 @@ def check(file: File) -> None:
     for keyword in _REQUIRED:
         if file.get(keyword) is None:
             raise missing(path, keyword)
-    rows, columns, samples, bits = (int(file.get(k)) for k in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated"))
+    rows, columns, samples, bits = (file.number(k) for k in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated"))
     if min(rows, columns) < 1 or samples not in (1, 3) or bits not in (1, 8, 16, 32, 64):
         raise InputError(
             "BAD_HEADER",

@@ -58,13 +58,13 @@ _PIXEL_TAGS = [
 
 def stored_dtype(file: File) -> np.dtype[Any]:
     """Of the stored pixels: unsigned or signed, of 8 to 64 bits."""
-    bits = max(8, int(file.get("BitsAllocated")))
-    return np.dtype(f"{'i' if int(file.get('PixelRepresentation')) else 'u'}{bits // 8}")
+    bits = max(8, file.number("BitsAllocated"))
+    return np.dtype(f"{'i' if file.number('PixelRepresentation') else 'u'}{bits // 8}")
 
 
 def is_colour(file: File) -> bool:
     """Whether a pixel is three values: stored so, or through a palette."""
-    return int(file.get("SamplesPerPixel")) == 3 or file.get("PhotometricInterpretation") == "PALETTE COLOR"
+    return file.number("SamplesPerPixel") == 3 or file.get("PhotometricInterpretation") == "PALETTE COLOR"
 
 
 def is_lossy(file: File) -> bool:

@@ -117,7 +117,7 @@ def volumes_of(frames: Sequence[Frame]) -> list[list[Frame]]:
 def single(frame: Frame) -> Stack:
     """A 2D grid: in its plane in the patient, on the X-ray detector, or nowhere. Raises InputError MISSING_TAG."""
     file = frame.file
-    shape = (int(file.get("Rows")), int(file.get("Columns")))
+    shape = (file.number("Rows"), file.number("Columns"))
     if frame.position is not None or frame.orientation is not None or file.modality in _PLACED:
         position, across, down, spacing = _place(frame)
         affine = np.zeros((4, 3))
@@ -163,7 +163,7 @@ def stack(where: Path, frames: Sequence[Frame], choices: Choices) -> Stack:
     affine[:3] = _LPS_TO_RAS @ np.column_stack(columns)
     affine[3, 3] = 1.0
     file = frames[0].file
-    return Stack(slices, Geometry((len(slices), int(file.get("Rows")), int(file.get("Columns"))), affine), notes)
+    return Stack(slices, Geometry((len(slices), file.number("Rows"), file.number("Columns")), affine), notes)
 
 
 def _place(frame: Frame) -> tuple[Floats, Floats, Floats, tuple[float, ...]]:

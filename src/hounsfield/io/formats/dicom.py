@@ -107,7 +107,7 @@ def _layout(path: Path, choices: Choices) -> _Layout:
         )
     frames = [frame for file in files for frame in frames_of(file)]
     result = stack(path, frames, choices)
-    limits.claimed(path, (int(files[0].get("SamplesPerPixel")), *result.geometry.shape), int(files[0].get("BitsAllocated")))
+    limits.claimed(path, (files[0].number("SamplesPerPixel"), *result.geometry.shape), files[0].number("BitsAllocated"))
     return _Layout(files, result, notes)
 
 

@@ -51,7 +51,7 @@ def recognises(path: Path, head: bytes) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith(".npy") for name in archive.namelist())
-    except (OSError, *ZIP_FAULTS):
+    except ZIP_FAULTS:
         return path.name.lower().endswith(".npz")  # damaged: read says how
 
 

@@ -1,0 +1,95 @@
+"""The command line: options are checked before any work, and what is chosen reaches the workflow that the verb calls."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hounsfield.cli import main
+from hounsfield.io.formats import Choices
+
+# Each verb that reads the user's files, and its other words.
+READERS = {
+    "inspect": ["DATA"],
+    "train": ["DATA", "--out", "RUN"],
+    "evaluate": ["RUN", "DATA"],
+    "predict": ["RUN", "DATA", "--out", "OUT"],
+}
+
+
+class Called(Exception):
+    """The workflow was reached."""
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["hounsfield", *words])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as left:
+        main()
+    return int(left.value.code or 0)
+
+
+def choices_of(monkeypatch: pytest.MonkeyPatch, verb: str, *more: str) -> Choices:
+    """What the verb's workflow is called with."""
+    caught: list[Choices] = []
+
+    def work(*args: Any, **named: Any) -> None:
+        caught.append(named["choices"] if verb != "train" else args[2].choices)
+        raise Called
+
+    monkeypatch.setattr(importlib.import_module(f"hounsfield.workflow.{verb}"), verb, work)
+    monkeypatch.setattr(sys, "argv", ["hounsfield", verb, *READERS[verb], *more])
+    with pytest.raises(Called):
+        main()
+    return caught[0]
+
+
+@pytest.mark.parametrize("verb", READERS)
+def test_every_choice_reaches_the_workflow(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["--volume", "3", "--frame", "0", "--affine", "qform", "--series", "T2 axial", "--allow-gaps"]
+    chosen = choices_of(monkeypatch, verb, *given)
+    assert chosen == Choices(volume=3, frame=0, affine="qform", series="T2 axial", allow_gaps=True)
+    assert set(chosen.model_dump(exclude_defaults=True)) == set(Choices.model_fields), "a choice without an option"
+    assert chosen.model_dump_json() == ('{"volume":3,"frame":0,"affine":"qform","allow_gaps":true,"series":"T2 axial"}')
+
+
+@pytest.mark.parametrize("verb", READERS)
+def test_nothing_is_chosen_unasked(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choices_of(monkeypatch, verb) == Choices()
+
+
+@pytest.mark.parametrize("verb", READERS)
+def test_the_choices_stand_together_in_the_help(
+    verb: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(monkeypatch, verb, "--help") == 0
+    panel = capsys.readouterr().out.partition("Where a file leaves a choice")[2]
+    for name in Choices.model_fields:
+        assert f"--{name.replace('_', '-')} " in panel
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--test", "1"], "1 is not below 1"),
+        (["--test", "nan"], "--test"),
+        (["--test", "-0.1"], "--test"),
+        (["--seed", "-1"], "--seed"),
+        (["--volume", "-1"], "--volume"),
+        (["--volume", "first"], "--volume"),
+        (["--frame", "-1"], "--frame"),
+        (["--affine", "pixdim"], "--affine"),
+    ],
+)
+def test_values_outside_their_range_stop_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    assert run(monkeypatch, "train", str(tmp_path), "--out", str(tmp_path / "run"), *words) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
+    assert "EMPTY_FOLDER" not in err, "the folder was looked at"

@@ -1,0 +1,97 @@
+"""What paces the training loop: the learning rate, the average of weights, progress, and the clock."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from hounsfield.core.plan import Training
+from hounsfield.workflow.fit import Average, Clock, State, one_cycle
+
+
+def test_the_average_of_weights_and_buffers() -> None:
+    """kept <- d kept + (1 - d) live with d = min(decay, (1 + t) / (10 + t)); counters are copied."""
+    model = nn.BatchNorm1d(1)
+    average = Average(model, decay=0.5)
+    kept = 1.0
+    for step in range(12):
+        with torch.no_grad():
+            model.weight.fill_(float(step))
+            model.running_mean.fill_(float(step))  # type: ignore[union-attr]
+            model.num_batches_tracked.fill_(step)  # type: ignore[union-attr]
+        average.update(step)
+        d = min(0.5, (1 + step) / (10 + step))
+        kept = d * kept + (1 - d) * step
+        assert average.kept["weight"].item() == pytest.approx(kept, rel=1e-5)
+        assert average.kept["num_batches_tracked"].item() == step
+    assert average.kept["running_mean"].item() != model.running_mean.item()  # type: ignore[union-attr]
+
+
+def test_one_cycle() -> None:
+    how = Training(lr=2.0, warmup=0.25)
+    assert one_cycle(0.0, how) == pytest.approx(0.08)
+    assert one_cycle(0.125, how) == pytest.approx(2 * 0.52)
+    assert one_cycle(0.25, how) == pytest.approx(2.0)
+    assert one_cycle(0.625, how) == pytest.approx(2 * 0.5005)
+    assert one_cycle(1.0, how) == pytest.approx(0.002)
+    rates = [one_cycle(k / 100, how) for k in range(101)]
+    assert rates[:26] == sorted(rates[:26])
+    assert rates[25:] == sorted(rates[25:], reverse=True)
+    assert one_cycle(0.0, Training(lr=2.0, warmup=0)) == pytest.approx(2.0)
+
+
+def test_progress_reaches_the_end_with_the_steps_whatever_their_number_becomes() -> None:
+    state = State(0, 10)
+    for _ in range(4):
+        state = state.advance(0.5)
+    assert [state.progress, state.seconds] == pytest.approx([0.4, 2.0])
+    state = State(state.step, 7, state.progress, state.seconds)  # three to go
+    gone = [state.progress]
+    while state.step < state.total:
+        state = state.advance(1.0)
+        gone.append(state.progress)
+    assert gone == pytest.approx([0.4, 0.6, 0.8, 1.0])
+
+
+class Watch(Clock):
+    """A clock whose steps take as long as the test says."""
+
+    def __init__(self, ends: float | None) -> None:
+        super().__init__(ends)
+        self.last = 0.0
+
+    def pass_(self, seconds: float) -> None:
+        self.last += seconds
+        self.recent.append(seconds)
+
+
+def test_a_slower_machine_makes_fewer_steps_and_a_faster_one_more_again() -> None:
+    clock = Watch(ends=100.0)
+    state = State(0, 100)
+    for step in range(9):
+        clock.pass_(1.0)
+        state = clock.fit(State(step + 1, state.total), 100)
+    assert state.total == 100  # too few steps to judge by
+    clock.pass_(1.0)
+    state = clock.fit(State(10, 100), 100)
+    assert state.total == 100
+    for _ in range(20):
+        clock.pass_(2.0)
+    state = clock.fit(State(30, 100), 100)  # 50 seconds left at 2 a step
+    assert state.total == 55
+    for _ in range(20):
+        clock.pass_(0.5)
+    state = clock.fit(State(50, 55), 100)  # 40 left at a half
+    assert state.total == 100
+
+
+def test_when_time_is_over_no_step_is_left() -> None:
+    clock = Watch(ends=10.0)
+    for _ in range(10):
+        clock.pass_(0.99)
+    assert clock.fit(State(10, 100), 100).total == 10
+    late = Watch(ends=10.0)
+    late.pass_(11.0)
+    assert late.fit(State(1, 100), 100).total == 1
+    assert Watch(ends=None).fit(State(1, 100), 100).total == 100
