@@ -109,7 +109,7 @@ def train(
     if resume and (Path(out) / "plan.json").exists():
         return _resume(Run(out), options, device, console, started)
     refuse_existing(out, overwrite)
-    budget = Budget.parse(options.budget or ("1epochs" if options.plan else DEFAULT_BUDGET))
+    budget = Budget.parse(options.budget or DEFAULT_BUDGET)
     ready = open_ready(data, options, console)
     train_part = ready.dataset.select(ready.split.train)
     facts = fingerprint(train_part, ready.audit.facts)

@@ -175,7 +175,7 @@ def test_a_trained_classifier_s_map_peaks_at_the_planted_cause(ndim: int, size: 
     peak = torch.stack(torch.unravel_index(heat.flatten(1).argmax(1), heat.shape[1:]), 1)
     near = ((peak - centre).abs().max(1).values <= 3)[y == 1]  # within two voxels of the coarse map; by chance 0.2 or less
     assert near.float().mean() > 0.9
-    assert heat[y == 1].mean() > 5 * heat[y == 0].mean()
+    assert heat[y == 1].mean() > 3 * heat[y == 0].mean()
 
 
 def test_a_dense_score_s_map_lies_on_the_class_and_not_on_the_background() -> None:
@@ -196,4 +196,4 @@ def test_a_dense_score_s_map_lies_on_the_class_and_not_on_the_background() -> No
     upper = y.clone()
     upper[:, 16:] = 0
     heat = gradcam.explain(model, x, lambda m, v: (m(v)[:, 1] * upper).flatten(1).sum(1))
-    assert heat[y == 1].mean() > 5 * heat[y == 0].mean()
+    assert heat[y == 1].mean() > 3 * heat[y == 0].mean()
