@@ -54,7 +54,7 @@ def test_a_missing_file_is_missing(tmp_path: Path) -> None:
         (b'<?xml version="1.0"?><a/>', "XML"),
         (b'{"error": "not found"}', "JSON"),
         (b"%PDF-1.7 ...", "a PDF document"),
-        (gzip.compress(b"something else"), "gzip of something else"),
+        (gzip.compress(b"something else", mtime=0), "gzip of something else"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer"),
         (bytes(600), "nothing but zero bytes"),
         (b"\x00\x01\xfe\xff" * 9, "unknown bytes 00 01 fe ff"),

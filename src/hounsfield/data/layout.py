@@ -128,11 +128,12 @@ def _chosen(folder: Path, wanted: str, headers: Iterable[series.Header]) -> set[
     names = {h.series: (h.number, h.description) for h in headers}
     found = series.called(wanted, names)
     if names and not found:
-        listed = sorted((number.zfill(6), f"{number or 'no number'} (UID ...{uid[-6:]})") for uid, (number, _) in names.items())
+        ordered = sorted(names.items(), key=lambda item: (len(item[1][0]), item[1][0]))
+        listed = [f"{f'number {n}' if n else 'no number'} (UID ...{uid[-6:]})" for uid, (n, _) in ordered]
         raise InputError(
             "BAD_OPTION",
             folder,
-            found=f"no series {wanted!r} among {len(names)}: number {', '.join(text for _, text in listed[:10])}",
+            found=f"no series {wanted!r} among {len(names)}: {', '.join(listed[:10])}{', ...' if len(listed) > 10 else ''}",
             expected="the number, the description or the end of the UID of one of them",
             fix="choose another with --series",
         )

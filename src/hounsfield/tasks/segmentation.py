@@ -107,6 +107,8 @@ class Solver:
 
         def probabilities(window: Tensor) -> Tensor:
             def one(model: nn.Module, axes: tuple[int, ...]) -> Tensor:
+                if not axes:  # a flip along no axis is a copy
+                    return self._activate(model(window).float())
                 return self._activate(model(window.flip(axes)).float()).flip(axes)
 
             # Nothing is kept but the sum: with many classes one output is hundreds of megabytes.

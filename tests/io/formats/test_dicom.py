@@ -261,6 +261,7 @@ def test_ct_needs_its_rescale(tmp_path: Path, make_slice: Any, keyword: str) -> 
         ({"ImagePositionPatient": [1, 2]}, "ImagePositionPatient = 1\\2"),
         ({"SamplesPerPixel": 4}, "4 samples"),
         ({"Columns": 0}, "0 columns"),
+        ({"NumberOfFrames": [1, 2]}, "(0028,0008) NumberOfFrames = [1, 2]"),
     ],
 )
 def test_values_outside_their_domain_are_named(tmp_path: Path, make_slice: Any, tags: dict[str, Any], told: str) -> None:
