@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,11 @@ def test_values_outside_their_range_stop_before_any_work(
     assert said in err
     assert "Traceback" not in err
     assert "EMPTY_FOLDER" not in err, "the folder was looked at"
+
+
+def test_the_version_is_printed_alone(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["hounsfield", "--version"])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert not left.value.code
+    assert re.fullmatch(r"\d+\.\d+\.\d+", capsys.readouterr().out.strip())

@@ -78,18 +78,23 @@ def _below_one(value: float) -> float:
     return value
 
 
-@app.callback()
-def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.", is_eager=True)] = False,
-) -> None:
-    if debug:
-        os.environ["HOUNSFIELD_DEBUG"] = "1"
-    if version:
+def _print_version(wanted: bool) -> None:
+    if wanted:
         from hounsfield import __version__
 
         typer.echo(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and leave.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    if debug:
+        os.environ["HOUNSFIELD_DEBUG"] = "1"
 
 
 @app.command()

@@ -1,9 +1,9 @@
 """Grad-CAM: where in the image the last features that still know a place speak for the score.
 
 Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization", ICCV 2017, equations 1
-and 2; for dense outputs, whose score is a sum over voxels, Vinogradova et al., "Towards interpretable semantic segmentation
-via gradient-weighted class activation mapping" (Seg-Grad-CAM), AAAI 2020, which found the coarsest level the most telling.
-A feature has one weight for the whole map: of two objects of a class, the score of one lights up both.
+and 2. For dense outputs, whose score is a sum over voxels, each voxel of a feature keeps its own gradient instead of the mean
+over the map, as in Draelos and Carin, "Use HiResCAM instead of Grad-CAM for faithful explanations", 2020: the gradient of a
+score of some voxels is local, and its mean would carry the evidence to wherever the feature is strong.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def explain(model: nn.Module, x: Tensor, score: Callable[[nn.Module, Tensor], Te
         value = score(model, x.detach().clone().requires_grad_())
         maps, gradient = features.used_by(value.sum())
     spatial = tuple(range(2, x.ndim))
-    weights = gradient.float().mean(spatial, keepdim=True)  # equation 1
+    weights = gradient.float() if features.dense else gradient.float().mean(spatial, keepdim=True)  # equation 1
     heat = F.relu((weights * maps.detach().float()).sum(1, keepdim=True))  # equation 2
     mode = "bilinear" if x.ndim == 4 else "trilinear"
     return F.interpolate(heat, x.shape[2:], mode=mode, align_corners=False)[:, 0]
@@ -53,6 +53,7 @@ class _Features:
     def __init__(self, model: nn.Module, ndim: int) -> None:
         self.model = model
         self.ndim = ndim
+        self.dense = False  # whether the model's own output is a map
         self.worth = (0, 1)
         self.maps: list[Tensor] = []
         self.hooks: list[RemovableHandle] = []
@@ -82,6 +83,7 @@ class _Features:
     def _see(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if not isinstance(output, Tensor) or output.ndim != self.ndim + 2 or not output.requires_grad:
             return
+        self.dense = self.dense or module is self.model
         worth = self._worth(output.shape[2:])
         if isinstance(module, nn.Conv2d | nn.Conv3d) and worth > self.worth:
             self.worth, self.maps = worth, [output]
