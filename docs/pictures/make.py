@@ -35,7 +35,8 @@ def main() -> None:
         data = Path(scratch) / "organs"
         phantoms.write_dataset(data, "segmentation", n=CASES)
         options = Options(budget=f"{STEPS}steps", test=0.2, changes={"model_options.width": WIDTH})
-        save(HERE / "prediction.png", prediction(train(data, Path(scratch) / "run", options, console=terminal()), open_dataset(data)))
+        run = train(data, Path(scratch) / "run", options, console=terminal())
+        save(HERE / "prediction.png", prediction(run, open_dataset(data)))
 
 
 def twins() -> dict[str, RGB]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -34,8 +35,8 @@ def facts(**changes: Any) -> Fingerprint:
     return Fingerprint(**values)
 
 
-def plan(found: Fingerprint, task: str = "segmentation", model: str | None = None) -> Plan:
-    return decide(found, tuple(Class(value=c.value, name=c.name) for c in found.classes), task, model, seed=3)
+def plan(found: Fingerprint, task: str = "segmentation", model: str | None = None, device: str = "cpu") -> Plan:
+    return decide(found, tuple(Class(value=c.value, name=c.name) for c in found.classes), task, model, 3, device)
 
 
 def test_windows_hold_the_median_image_and_fit_the_network() -> None:
@@ -50,8 +51,15 @@ def test_large_volumes_are_cut_to_windows_of_equal_physical_sides() -> None:
     made = plan(facts(shape_median=(120, 512, 512), spacing_median=(3.0, 0.75, 0.75), spacing_min=(3.0, 0.7, 0.7)))
     sides = [p * s for p, s in zip(made.patch, (3.0, 0.75, 0.75), strict=True)]
     assert max(sides) <= 1.5 * min(sides)
-    voxels = made.patch[0] * made.patch[1] * made.patch[2]
-    assert voxels <= 1.5 * 128**3
+    assert math.prod(made.patch) <= 1.5 * 2**18
+
+
+def test_an_accelerator_gets_larger_windows_and_batches() -> None:
+    large = facts(shape_median=(300, 300, 300))
+    cpu, cuda = plan(large), plan(large, device="cuda")
+    assert math.prod(cuda.patch) > 4 * math.prod(cpu.patch)
+    small = facts(ndim=2, space="none", shape_median=(64, 64), spacing_median=(1, 1), spacing_min=(1, 1), spacing_max=(1, 1))
+    assert plan(small, device="cuda").training.batch >= plan(small).training.batch
 
 
 def test_the_coarse_axis_is_halved_last_and_rotated_never() -> None:

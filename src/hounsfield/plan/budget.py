@@ -93,14 +93,18 @@ def settle(
         asked = f"{budget.steps} steps" if budget.steps else f"{budget.epochs:g} epochs"
         return _with_steps(chosen, steps, f"as asked: {asked}", plan.training.amp), None
     trials: list[Measured] = []
-    for options in candidates:
+    best, left, ends = None, math.inf, None
+    for options in reversed(candidates):  # the smallest first: what its steps leave no time for is not even tried
         candidate = plan.model_copy(update={"model_options": options})
         trials.append(measure(candidate, loader(plan), device, amp=device.type == "cuda"))
-        ends = until(candidate)
-        left = math.inf if ends is None else (ends - time.monotonic()) * (1 - WATCHED)
-        if left / trials[-1].seconds >= ENOUGH[kind]:
+        limit = until(candidate)
+        time_left = math.inf if limit is None else (limit - time.monotonic()) * (1 - WATCHED)
+        enough = time_left / trials[-1].seconds >= ENOUGH[kind]
+        if best is None or enough:
+            best, left, ends = trials[-1], time_left, limit
+        if not enough:
             break
-    best = trials[-1]
+    assert best is not None
     if device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512":
         half = measure(plan.model_copy(update={"model_options": best.options}), loader(plan), device, amp=True)
         best = half if half.seconds < 0.9 * best.seconds else best

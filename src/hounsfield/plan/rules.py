@@ -13,19 +13,20 @@ from hounsfield.models import MODELS
 from hounsfield.tasks import TASKS
 
 ANISOTROPIC = 3.0  # spacing ratio above which an axis is not treated like the others (Isensee et al. 2021)
-LARGEST_2D, LARGEST_3D = 512, 128  # sides of the largest window
-BATCH_VOXELS = 2**18  # of a step: more voxels a step mean fewer steps in the same time
+# Voxels of the largest window and of a step, by kind of device: more voxels a step mean fewer steps in the same time.
+WINDOW_VOXELS = {"cpu": {2: 2**18, 3: 2**18}, "cuda": {2: 2**20, 3: 2**21}}
+STEP_VOXELS = {"cpu": 2**18, "cuda": 2**22}
 LARGEST_IMAGE = {2: 224, 3: 64}  # sides to which whole-image models resize
 
 
-def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str | None, seed: int) -> Plan:
-    """The plan before any budget: sizes for which the budget then chooses width, batch and steps."""
+def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str | None, seed: int, device: str) -> Plan:
+    """The plan before any budget, which then chooses width, precision and steps. device: "cpu" or an accelerator's type."""
     member = TASKS.load(task)
     name = model or member.MODEL
     reasons: dict[str, str] = {"model": f"the default for {task}" if model is None else "chosen with --model"}
     whole = member.KIND == "vector"
     grid = _grid(facts, whole, reasons)
-    patch = grid.size if grid.size is not None else _patch(facts, grid, reasons)
+    patch = grid.size if grid.size is not None else _patch(facts, grid, device, reasons)
     decision = member.rules(facts)
     reasons.update({f"task_options.{k}": v for k, v in decision.reasons.items()})
     network = MODELS.load(name)
@@ -45,7 +46,7 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
         normalise=_normalise(facts, reasons),
         patch=patch,
         augment=_augment(facts, patch, grid, whole, reasons),
-        training=_training(facts, patch, whole, reasons),
+        training=_training(facts, patch, whole, device, reasons),
         inference=Inference(),
         task_options=member.Options.parse(decision.changes, "task rules"),
         model_options=options,
@@ -54,10 +55,11 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
     )
 
 
-def _training(facts: Fingerprint, patch: tuple[int, ...], whole: bool, reasons: dict[str, str]) -> Training:
+def _training(facts: Fingerprint, patch: tuple[int, ...], whole: bool, device: str, reasons: dict[str, str]) -> Training:
+    step = STEP_VOXELS["cpu" if device == "cpu" else "cuda"]
     voxels = int(np.prod(patch))
-    batch = int(np.clip(BATCH_VOXELS // voxels, 2, min(32, max(2, facts.cases // 8))))
-    reasons["training.batch"] = f"{voxels:,} voxels a window, about {BATCH_VOXELS:,} a step, {facts.cases} cases"
+    batch = int(np.clip(step // voxels, 2, min(32, max(2, facts.cases // 8))))
+    reasons["training.batch"] = f"{voxels:,} voxels a window, about {step:,} a step, {facts.cases} cases"
     return Training(batch=batch, lr=2e-3 if whole else 3e-3, weight_decay=5e-2 if whole else 1e-2)
 
 
@@ -88,11 +90,11 @@ def _grid(facts: Fingerprint, whole: bool, reasons: dict[str, str]) -> Grid:
     return Grid(spacing=tuple(round(s, 4) for s in spacing))
 
 
-def _patch(facts: Fingerprint, grid: Grid, reasons: dict[str, str]) -> tuple[int, ...]:
+def _patch(facts: Fingerprint, grid: Grid, device: str, reasons: dict[str, str]) -> tuple[int, ...]:
     """The median image, cut to the largest window with equal physical sides."""
     voxel = grid.spacing or facts.spacing_median
     shape = [n * a / b for n, a, b in zip(facts.shape_median, facts.spacing_median, voxel, strict=True)]
-    limit = (LARGEST_2D if facts.ndim == 2 else LARGEST_3D) ** facts.ndim
+    limit = WINDOW_VOXELS["cpu" if device == "cpu" else "cuda"][facts.ndim]
     patch = np.array(shape)
     while np.prod(patch) > limit:
         patch[int(np.argmax(patch * np.array(voxel)))] *= 0.97

@@ -47,6 +47,11 @@ class Evaluation:
             "metrics": metrics,
         }
 
+    def noted(self, note: str) -> Evaluation:
+        """The same, with `note` beside every figure."""
+        said = {k: replace(v, note="; ".join(n for n in (v.note, note) if n)) for k, v in self.metrics.items()}
+        return replace(self, metrics=said)
+
     def save(self, run: Run) -> None:
         write_json(run.root / "evaluation" / f"{self.part}.json", {**self.to_json(), "cases": [_finite(r) for r in self.rows]})
 

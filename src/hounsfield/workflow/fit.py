@@ -154,11 +154,11 @@ Tell = Callable[[State, float, float | None], None]
 
 
 def fit(
-    model: nn.Module, solver: Solver, loader: Loader, plan: Plan, member: Member, clock: Clock, watch: Watch, tell: Tell
+    model: nn.Module, solver: Solver, loader: Loader, plan: Plan, member: Member, clock: Clock, watch: Watch | None, tell: Tell
 ) -> State:
     """Train `model` in place to the end of the plan and write the averaged weights; continues from the last checkpoint.
 
-    watch: the headline figure of the averaged weights on a few validation cases. tell: called after every step with
+    watch: the headline figure of the averaged weights on a few validation cases, or None. tell: called after every step with
     (state, loss, figure). Raises DivergedError NAN_LOSS (the last checkpoint stays), RunInterruptedError after Ctrl-C, which
     waits for the end of the step; a second one does not.
     """
@@ -192,7 +192,7 @@ def fit(
                 state = clock.fit(state.advance(clock.tick()), how.steps)
                 whole = True
                 value = None
-                if _due(state, watched):
+                if watch is not None and _due(state, watched):
                     value = watch(average.kept)
                     watched = time.monotonic()
                     clock.skip()

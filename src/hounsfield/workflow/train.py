@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hounsfield.core.errors import InputError
+from hounsfield.core.fingerprint import Fingerprint
 from hounsfield.core.plan import Plan
 from hounsfield.core.sample import Sample
 from hounsfield.data.audit import Audit, audit
@@ -31,14 +32,15 @@ from hounsfield.data.readers import open_dataset, unknown_layout
 from hounsfield.data.split import Split, make_split
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.models import MODELS
-from hounsfield.plan.budget import CHOSEN, Budget, keep_freed_memory, settle
+from hounsfield.plan.budget import CHOSEN, WATCHED, Budget, keep_freed_memory, settle
 from hounsfield.plan.fingerprint import fingerprint
 from hounsfield.plan.rules import decide
 from hounsfield.tasks import TASKS, Solver
 from hounsfield.workflow.console import SILENT, Console, first_few
+from hounsfield.workflow.costs import fitting, seconds_a_case
 from hounsfield.workflow.device import choose_device, memory_guard
 from hounsfield.workflow.evaluate import Evaluation, measure
-from hounsfield.workflow.fit import Clock, Member, State, fit
+from hounsfield.workflow.fit import WATCHES, Clock, Member, State, Watch, fit
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.report import report
 from hounsfield.workflow.run import Run, build, load_weights, read_plan, refuse_existing
@@ -46,6 +48,8 @@ from hounsfield.workflow.run import Run, build, load_weights, read_plan, refuse_
 WATCHED_CASES = 8  # validation cases that are looked at during training
 EVALUATION_MARGIN = 1.3  # of the measured time a case, kept for the evaluation
 PICTURED_CASES = 5  # that the report predicts anew
+MOST_KEPT = 0.5  # of the budget, for evaluation and report
+TOLERANCE = 1.05  # of the budget that is never passed knowingly
 REPORT_SECONDS = 12.0  # kept for intervals, pictures and the report
 DEFAULT_BUDGET = "10m"
 
@@ -113,7 +117,7 @@ def train(
     ready = open_ready(data, options, console)
     train_part = ready.dataset.select(ready.split.train)
     facts = fingerprint(train_part, ready.audit.facts)
-    plan = _first_plan(ready.dataset, facts, options)
+    plan = _first_plan(ready.dataset, facts, options, device)
     entries = _prepare_all(plan, ready.part("train"), ready.audit.facts, console)
     spacing = _spacing(plan, facts.spacing_median, facts.shape_median)
 
@@ -127,16 +131,16 @@ def train(
             def until(which: Plan) -> float | None:
                 if budget.seconds is None:
                     return None
+                each = seconds_a_case(Predictor.of(which, [build(which).to(device).eval()]), ready.part("val"))
                 held = len(ready.split.val) + len(ready.split.test)
-                kept = REPORT_SECONDS + (EVALUATION_MARGIN * held + PICTURED_CASES) * _seconds_a_case(
-                    which, ready.part("val"), device
-                )
-                return started + budget.seconds - kept
+                kept = REPORT_SECONDS + (EVALUATION_MARGIN * held + PICTURED_CASES) * each
+                return started + budget.seconds - min(kept, MOST_KEPT * budget.seconds)
 
             plan, ends = settle(plan, loader, device, budget, until)
             plan = plan.override(options.changes, CHOSEN) if options.changes else plan
         run = Run.create(out, plan, ready.split, facts, _record(ready, options, budget))
-        return _finish(run, ready, loader(plan), Clock(ends), device, console)
+        over = None if budget.seconds is None else started + budget.seconds * TOLERANCE
+        return _finish(run, ready, loader(plan), Clock(ends), over, device, console)
 
 
 def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
@@ -157,7 +161,7 @@ def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
     return Ready(dataset, split, found)
 
 
-def _first_plan(dataset: Dataset, facts: Any, options: Options) -> Plan:
+def _first_plan(dataset: Dataset, facts: Fingerprint, options: Options, device: torch.device) -> Plan:
     """The plan before the budget: from the rules, or the user's file; then the user's single changes."""
     if options.plan is not None:
         plan = read_plan(options.plan).model_copy(update={"seed": options.seed})
@@ -170,7 +174,7 @@ def _first_plan(dataset: Dataset, facts: Any, options: Options) -> Plan:
                 fix="use the plan of this dataset",
             )
     else:
-        plan = decide(facts, dataset.classes, options.task or str(dataset.kind), options.model, options.seed)
+        plan = decide(facts, dataset.classes, options.task or str(dataset.kind), options.model, options.seed, device.type)
         if dataset.ignore_value is not None:
             plan = plan.override({"task_options.ignore_value": dataset.ignore_value}, "the dataset says so")
     plan = plan.override(options.changes, CHOSEN) if options.changes else plan
@@ -230,8 +234,10 @@ def _prepare_one(plan: Plan, solver: Solver, sample: Sample) -> tuple[npt.NDArra
     return prepare(image, plan.grid, plan.normalise).tensor.numpy(), target
 
 
-def _finish(run: Run, ready: Ready, loader: Loader, clock: Clock, device: torch.device, console: Console) -> Run:
-    """Train, evaluate, report."""
+def _finish(
+    run: Run, ready: Ready, loader: Loader, clock: Clock, over: float | None, device: torch.device, console: Console
+) -> Run:
+    """Train, evaluate, report. over: monotonic time when all must be done, None for no limit."""
     plan, member = run.plan, Member(run.root / "members" / f"0-{run.plan.seed}")
     torch.manual_seed(plan.seed)
     model = build(plan).to(device)
@@ -242,7 +248,7 @@ def _finish(run: Run, ready: Ready, loader: Loader, clock: Clock, device: torch.
             f"{plan.task} with {plan.model}, {weights / 1e6:.2f} million weights, "
             f"{plan.training.steps} steps of {plan.training.batch} on {device}"
         )
-        watch = _watcher(plan, ready.part("val")[:WATCHED_CASES], device)
+        watch = _watcher(plan, ready.part("val")[:WATCHED_CASES], clock, device)
         with console.bar("training") as bar:
             best = ""
 
@@ -257,10 +263,15 @@ def _finish(run: Run, ready: Ready, loader: Loader, clock: Clock, device: torch.
         console.say(f"trained {state.step} steps in {state.seconds:.0f} s{early}")
     final = load_weights(build(plan), member.weights).to(device).eval()
     predictor = Predictor.of(plan, [final])
-    for part, used_for in (("val", "selection"), ("test", "report")):
-        samples = ready.part(part)
+    each = seconds_a_case(predictor, ready.part("val")) if over is not None else 0.0
+    for part, used_for in (("test", "report"), ("val", "selection")):
+        every = ready.part(part)
+        left = math.inf if over is None else over - time.monotonic() - REPORT_SECONDS - PICTURED_CASES * each
+        samples = fitting(every, each, left) if over is not None else every
         if samples:
             evaluation = measure(predictor, samples, part, used_for, console)
+            if len(samples) < len(every):
+                evaluation = evaluation.noted(f"{len(samples)} of {len(every)} cases: the budget held no more")
             evaluation.save(run)
             console.say(_headline(evaluation))
     console.say(f"report: {report(run, device=str(device), console=console)}")
@@ -290,13 +301,19 @@ def _resume(run: Run, options: Options, device: torch.device, console: Console, 
     if budget is not None and budget.seconds is not None:
         ends = started + budget.seconds - REPORT_SECONDS
     with memory_guard("training", "train anew with a smaller --set training.batch"):
-        return _finish(run, ready, loader, Clock(ends), device, console)
+        return _finish(run, ready, loader, Clock(ends), None, device, console)
 
 
-def _watcher(plan: Plan, samples: Sequence[Sample], device: torch.device) -> Any:
-    """The headline figure of given weights on a few validation cases."""
+def _watcher(plan: Plan, samples: Sequence[Sample], clock: Clock, device: torch.device) -> Watch | None:
+    """The headline figure of given weights on a few validation cases; None where looking would cost too much time."""
     watched = build(plan).to(device).eval()
     predictor = Predictor.of(plan, [watched])
+    if clock.ends is not None:
+        each = seconds_a_case(predictor, samples)
+        affordable = int(WATCHED * (clock.ends - time.monotonic()) / WATCHES / max(each, 1e-9))
+        samples = samples[: max(0, affordable)]
+    if not samples:
+        return None
 
     def watch(weights: Mapping[str, Tensor]) -> float:
         watched.load_state_dict(dict(weights))
@@ -304,20 +321,6 @@ def _watcher(plan: Plan, samples: Sequence[Sample], device: torch.device) -> Any
         return evaluation.metrics[evaluation.headline].value
 
     return watch
-
-
-def _seconds_a_case(plan: Plan, samples: Sequence[Sample], device: torch.device) -> float:
-    """Prediction and scoring of the first held-out case, the faster of two."""
-    if not samples:
-        return 0.0
-    model: nn.Module = build(plan).to(device).eval()
-    predictor = Predictor.of(plan, [model])
-    times = []
-    for _ in range(2):
-        begun = time.monotonic()
-        predictor.solver.metrics().case(samples[0], predictor(samples[0]))
-        times.append(time.monotonic() - begun)
-    return min(times)
 
 
 def _spacing(plan: Plan, spacing: Sequence[float], shape: Sequence[int]) -> tuple[float, ...]:

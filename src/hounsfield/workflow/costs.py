@@ -1,0 +1,53 @@
+"""What held-out cases cost in time, and how many of them a budget holds."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+import torch
+
+from hounsfield.core.plan import Plan
+from hounsfield.core.sample import Sample
+from hounsfield.tasks.parts.windows import starts
+from hounsfield.workflow.predict import Predictor
+
+MEASURED_WHOLE = 8  # windows up to which a case is simply predicted and timed
+
+
+def seconds_a_case(predictor: Predictor, samples: Sequence[Sample]) -> float:
+    """Reading, predicting and scoring the first of `samples`, 0 without any; of a case of many windows, one window is timed
+    and the rest reckoned."""
+    if not samples:
+        return 0.0
+    begun = time.monotonic()
+    prepared = predictor.prepare(predictor.read(samples[0]))
+    read = time.monotonic() - begun
+    count = _windows(predictor.plan, prepared.tensor.shape[1:])
+    if count <= MEASURED_WHOLE:
+        metrics = predictor.solver.metrics()
+        metrics.case(samples[0], predictor(samples[0]))  # the first call also sets up kernels
+        begun = time.monotonic()
+        metrics.case(samples[0], predictor(samples[0]))
+        return time.monotonic() - begun
+    window = prepared.tensor[(None, slice(None), *(slice(0, p) for p in predictor.plan.patch))]
+    with torch.inference_mode():
+        for _ in range(2):
+            begun = time.monotonic()
+            list(predictor.solver.infer(predictor.models, window))
+    # As long again for the way back to the source grid, the truth and the score as for reading.
+    return 2 * read + count * (time.monotonic() - begun)
+
+
+def fitting(samples: Sequence[Sample], each: float, seconds: float) -> Sequence[Sample]:
+    """As many of `samples`, evenly spaced and at least one, as take `seconds` at `each` seconds a case."""
+    count = max(1, min(len(samples), int(seconds / max(each, 1e-9)) if seconds > 0 else 1))
+    return [samples[k * len(samples) // count] for k in range(count)] if samples else samples
+
+
+def _windows(plan: Plan, size: Sequence[int]) -> int:
+    """Windows that a case of the model grid takes; a model of whole images takes one."""
+    if plan.grid.size is not None:
+        return 1
+    return math.prod(len(starts(s, p, plan.inference.overlap)) for s, p in zip(size, plan.patch, strict=True))
