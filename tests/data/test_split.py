@@ -72,13 +72,13 @@ def test_parts_are_disjoint_whole_and_divide_no_patient_whatever_the_order(
 
 
 @given(st.lists(st.integers(0, 3), min_size=20, max_size=200), st.integers(0, 1000))
-def test_every_class_has_its_share_within_one_case(classes: list[int], seed: int) -> None:
+def test_every_class_has_its_share_within_two_cases(classes: list[int], seed: int) -> None:
     samples = [sample(k, c) for k, c in enumerate(classes)]
     split = make_split(dataset(samples, 4), seed)
     assert abs(len(split.val) - 0.2 * len(samples)) <= 4  # one for each class
     of_val = Counter(classes[int(name[-4:])] for name in split.val)
     for value, count in Counter(classes).items():
-        assert abs(of_val[value] - 0.2 * count) <= 1
+        assert abs(of_val[value] - 0.2 * count) <= 2
 
 
 @given(st.integers(0, 1000))
