@@ -81,7 +81,8 @@ def test_no_mirror_where_a_class_names_a_side(name: str, mirrored: bool) -> None
 def test_ct_and_pictures_share_one_scale_and_mr_has_its_own_for_each_case() -> None:
     (ct,) = plan(facts(modality="CT")).normalise
     assert (ct.scope, ct.low, ct.high, ct.mean, ct.std) == ("dataset", 0, 300, 110, 60)
-    assert plan(facts(dtype="uint8")).normalise[0].scope == "dataset"
+    assert plan(facts(dtype="uint8", space="none")).normalise[0].scope == "dataset"
+    assert plan(facts(dtype="uint8")).normalise[0].scope == "case"  # a scan saved in few bits
     assert plan(facts(modality="MR")).normalise[0].scope == "case"
 
 

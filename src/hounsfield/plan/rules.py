@@ -103,7 +103,8 @@ def _patch(facts: Fingerprint, grid: Grid, device: str, reasons: dict[str, str])
 
 
 def _normalise(facts: Fingerprint, reasons: dict[str, str]) -> tuple[Normalise, ...]:
-    absolute = facts.modality == "CT" or facts.dtype == "uint8"
+    picture = facts.dtype == "uint8" and facts.space == "none"
+    absolute = facts.modality == "CT" or picture
     reasons["normalise"] = (
         f"{facts.modality or facts.dtype}: values mean the same in every case"
         if absolute
