@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from hounsfield.core.sample import Sample
 from hounsfield.core.sample import Split as Part
-from hounsfield.data.duplicates import Duplicate, exact, near
+from hounsfield.data.duplicates import Duplicate, count_within, exact, near
 from hounsfield.data.facts import CaseFacts, measure
 
 Array = npt.NDArray[Any]
@@ -134,3 +134,47 @@ def test_only_the_most_alike_of_a_part_is_listed(found: Any) -> None:
         f"train/{k}": (one + np.random.default_rng(k).normal(0, k, one.shape)).clip(0, 255).astype(np.uint8) for k in (1, 2, 3)
     }
     assert pairs(near(*found({"val/x": one, **frames}))) == [("val/x", "train/1")]
+
+
+def counted(found: Found) -> tuple[int, int]:
+    samples, facts, _ = found
+    return count_within(list(samples.values()), facts)
+
+
+def noisy(array: Array, sigma: float, seed: int) -> Array:
+    values: Array = (array + np.random.default_rng(seed).normal(0, sigma, array.shape)).clip(0, 255).astype(np.uint8)
+    return values
+
+
+def test_copies_within_a_part_are_those_that_could_go(found: Any) -> None:
+    one, other = smooth(0), smooth(1)
+    film = {f"train/film{k}": noisy(one, 2, k) for k in range(4)}
+    arrays = {"train/a": one, "train/b": one, "train/c": one, **film, "train/d": other, "train/e": other, "train/f": smooth(2)}
+    assert counted(found(arrays)) == (3, 4)  # b, c and e; the film but for a
+    assert counted(found({"train/d": other, "train/f": smooth(2)})) == (0, 0)
+    assert counted(found({"train/d": other})) == (0, 0)
+
+
+def test_alike_thumbnails_and_constant_images_are_no_copies_within_a_part(found: Any) -> None:
+    one = smooth(0)
+    textured = (one + 60 * (np.indices(one.shape).sum(axis=0) % 2 - 0.5)).clip(0, 255).astype(np.uint8)
+    flat = np.full((64, 64), 7, np.uint8)
+    assert counted(found({"train/a": one, "train/b": textured, "train/c": flat, "train/d": flat + 1})) == (0, 0)
+
+
+def test_copies_within_a_part_are_those_of_every_pair(found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Blocks smaller than the part, against all pairs compared by NumPy.
+    monkeypatch.setattr("hounsfield.data.duplicates.BLOCK", 7)
+    arrays = {f"train/{k:02}": noisy(smooth(k % 20), 1 + k / 10, k) for k in range(40)}
+    flat = np.array([a.ravel() for a in arrays.values()], dtype=np.float64)
+    alike = np.corrcoef(flat) - np.eye(40)
+    links = {frozenset((k, int(row.argmax()))) for k, row in enumerate(alike) if row.max() >= 0.99}
+    assert 3 < len(links) < 20
+    assert counted(found(arrays)) == (0, len(links))  # pairs: no image is of two
+
+
+def test_what_would_take_long_to_confirm_is_not_counted(found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrays = {f"train/{k}{c}": noisy(smooth(k), 1 + k, ord(c)) for k in range(3) for c in "ab"}
+    assert counted(found(arrays)) == (0, 3)
+    monkeypatch.setattr("hounsfield.data.duplicates.READ_AGAIN", 2 * 2 * 64 * 64)
+    assert counted(found(arrays)) == (0, 2)

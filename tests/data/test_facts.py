@@ -48,8 +48,14 @@ def test_every_fact_of_a_case(dtype: type, lazy: Any) -> None:
     assert facts.content == ((2, 5), (0, 6), (0, 6))
     assert facts.voxels == {0: 201, 1: 8, 7: 1}
     assert facts.unknown == 42
-    for channel, whole, foreground in zip(array, facts.whole, facts.foreground, strict=True):
-        for values, measured in ((channel.ravel(), whole), (channel[mask[0] != 0], foreground)):
+    known = valid[0] != 0
+    for k, channel in enumerate(array):
+        regions = (
+            (channel.ravel(), facts.whole[k]),
+            (channel[known & (mask[0] != 0)], facts.foreground[k]),
+            (channel[known & (mask[0] == 0)], facts.background[k]),
+        )
+        for values, measured in regions:
             assert measured.voxels == values.size
             assert measured.mean == pytest.approx(values.mean(dtype=np.float64))
             assert measured.std == pytest.approx(values.std(dtype=np.float64))
@@ -73,6 +79,38 @@ def test_counted_quantiles_are_those_of_ordered_values(array: Array) -> None:
     counted = measure(Sample("a", (One(),))).whole[0]
     np.testing.assert_array_equal(counted.quantiles, np.quantile(array, LEVELS, method="inverted_cdf"))
     assert counted.std == pytest.approx(array.std(), abs=1e-9)
+
+
+def test_ignored_values_are_neither_foreground_nor_background(lazy: Any) -> None:
+    array = np.arange(24, dtype=np.uint8).reshape(1, 4, 6)
+    mask = np.zeros((1, 4, 6), np.uint8)
+    mask[0, 0] = 1
+    mask[0, 1] = 255
+    sample = Sample("a", (lazy("a", array),), lazy("m", mask))
+    facts, plain = measure(sample, ignore=255), measure(sample)
+    assert [(r[0].voxels, r[0].mean) for r in (facts.foreground, facts.background)] == [(6, 2.5), (12, 17.5)]
+    assert [r[0].voxels for r in (plain.foreground, plain.background)] == [12, 12]
+    assert facts.key == sample_key(sample, 255) != plain.key
+    full = measure(Sample("a", (lazy("a", array),), lazy("m", np.ones_like(mask))))
+    assert full.background == ()
+    assert measure(Sample("a", (lazy("a", array),), 1)).background == ()
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(np.float16, 60000), (np.float32, 1e30), (np.int32, 2**30)])
+def test_spread_is_finite_where_squares_would_not_be(dtype: type, scale: float, lazy: Any) -> None:
+    array: Array = (np.random.default_rng(0).uniform(-1, 1, (1, 40, 50)) * scale).astype(dtype)
+    (whole,) = measure(Sample("a", (lazy("a", array),))).whole
+    assert whole.mean == pytest.approx(array.astype(np.float64).mean())
+    assert whole.std == pytest.approx(array.astype(np.float64).std())
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 40), (1, 1, 1), (1, 30, 1, 20), (1, 1, 1, 1)])
+def test_axes_of_one_voxel(shape: tuple[int, ...], lazy: Any) -> None:
+    array = np.random.default_rng(0).integers(0, 99, shape).astype(np.int16)
+    facts = measure(Sample("a", (lazy("a", array),), lazy("m", np.ones(shape, np.uint8))))
+    assert facts.shape == shape[1:]
+    assert facts.whole[0].mean == pytest.approx(array.mean())
+    assert np.isfinite(facts.thumbnail).all()
 
 
 def test_channels_on_other_grids_are_measured_on_the_first(lazy: Any) -> None:

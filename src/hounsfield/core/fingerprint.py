@@ -2,35 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, computed_field, model_validator
 
 from hounsfield.core.geometry import Space
 from hounsfield.core.plan import Options
 
+DERIVED: Final = ("anisotropy", "fewest_cases", "all_constant")  # written for the reader, computed anew when read
+
+
+class Spread(Options):
+    """How a number above 0 varies. histogram: how many lie in each of equal-ratio bins from min to max, the last one closed;
+    one bin where all are equal."""
+
+    min: float
+    median: float
+    max: float
+    histogram: tuple[int, ...] = ()
+
 
 class Intensity(Options):
-    """One channel over the training part: percentiles and moments of all voxels, in source units."""
+    """One channel over a region of the training part, in source units.
 
-    low: float  # 0.5th percentile
+    low, median, high: the 0.5th, 50th and 99.5th percentile, each the median of the cases' own. mean, std: of all voxels.
+    histogram: shares (0 to 1) of all voxels in equal bins between the whole image's low and high, the same bins for every
+    region; what lies beyond is in none. Drawn from each case's quantiles. () where low equals high.
+    """
+
+    low: float
     median: float
-    high: float  # 99.5th percentile
+    high: float
     mean: float
     std: float
+    histogram: tuple[float, ...] = ()
 
 
 class ClassFacts(Options):
-    """One class in the training part. cases: that hold it. fraction: of voxels (segmentation) or of cases (classification)."""
+    """One class in the training part.
+
+    cases: that hold it. fraction: of voxels (segmentation), of boxes (detection) or of cases (classification).
+    voxels: of its label, over the cases that hold it; volume: the same in mm³ (3D) or mm² (2D), None where no spacing is
+    known. boxes: how many there are; box_sides: their side along each axis in voxels. None, 0 and () for other targets.
+    """
 
     value: int
     name: str
     cases: int
     fraction: float
+    voxels: Spread | None = None
+    volume: Spread | None = None
+    boxes: int = 0
+    box_sides: tuple[Spread, ...] = ()
 
 
 class Fingerprint(Options):
-    """Facts of the training part alone; every tuple over axes is in canonical array order (d, h, w) or (h, w)."""
+    """Facts of the training part alone; every tuple over axes is in canonical array order (d, h, w) or (h, w).
+
+    patients: how many are known; None where none is. space, modality: None or "none" where they differ. dtype: the most
+    frequent. shape_histogram, spacing_histogram: per axis, cases in equal-ratio bins from the smallest to the largest, one
+    bin where all are equal. orientations: how many cases have each code, such as SAR; {} without a patient space.
+    intensity: per channel over all voxels; intensity_foreground, intensity_background: under labels that are not 0, and under
+    label 0; neither where the label is unknown; () without masks. voxels: of all cases; voxels_unknown: of these, those
+    outside the valid masks. boxes: per case, over the cases that have some; None for other targets. empty_masks: without any
+    labelled voxel; for boxes, cases without any. constant_images: cases in which no channel varies. exact_copies: cases whose
+    image an earlier case has too. near_copies: cases that could go so that no two nearly alike are left, exact copies aside;
+    at least so many, see data/duplicates.py.
+    """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     cases: int
@@ -43,15 +82,44 @@ class Fingerprint(Options):
     shape_min: tuple[int, ...]
     shape_median: tuple[int, ...]
     shape_max: tuple[int, ...]
+    shape_histogram: tuple[tuple[int, ...], ...] = ()
     spacing_min: tuple[float, ...]
     spacing_median: tuple[float, ...]
     spacing_max: tuple[float, ...]
+    spacing_histogram: tuple[tuple[int, ...], ...] = ()
+    orientations: dict[str, int] = Field(default={})
+    voxels: int = 0
+    voxels_unknown: int = 0
     intensity: tuple[Intensity, ...]
+    intensity_foreground: tuple[Intensity, ...] = ()
+    intensity_background: tuple[Intensity, ...] = ()
     classes: tuple[ClassFacts, ...]
     multilabel: bool = False
+    boxes: Spread | None = None
     empty_masks: int = 0
+    constant_images: int = 0
+    exact_copies: int = 0
+    near_copies: int = 0
 
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def anisotropy(self) -> float:
         """Coarsest over finest median spacing: 1 for cubic voxels."""
         return max(self.spacing_median) / min(self.spacing_median)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def fewest_cases(self) -> int | None:
+        """Cases of the rarest class; None without classes."""
+        return min((c.cases for c in self.classes), default=None)
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def all_constant(self) -> bool:
+        """Whether there is nothing to see in any image."""
+        return self.constant_images == self.cases
+
+    @model_validator(mode="before")
+    @classmethod
+    def _less_derived(cls, values: Any) -> Any:
+        return {k: v for k, v in values.items() if k not in DERIVED} if isinstance(values, Mapping) else values

@@ -74,7 +74,7 @@ def audit(
         _refuse_copies(dataset, [*across, *near])
     dropped = tuple(sorted(c.second for c in across))
     split = split.without(dropped)
-    if not split.train or not split.val:
+    if not split.train or not (split.val or split.folds):
         raise InputError(
             "TOO_FEW",
             dataset.root,
@@ -122,8 +122,8 @@ def measure_all(dataset: Dataset, store: Path | None, progress: Callable[[int, i
     known = kept.load() if kept else {}
 
     def facts_of(sample: Sample) -> CaseFacts:
-        have = known.get(sample_key(sample)) if known else None
-        return replace(have, id=sample.id) if have else measure(sample)
+        have = known.get(sample_key(sample, dataset.ignore_value)) if known else None
+        return replace(have, id=sample.id) if have else measure(sample, dataset.ignore_value)
 
     facts = in_threads(facts_of, dataset.samples, progress)
     if kept and any(f.key not in known for f in facts):
@@ -173,7 +173,8 @@ def _one_channel_count(dataset: Dataset, facts: dict[str, CaseFacts]) -> tuple[D
 
 def _with_channels(fact: CaseFacts, count: int) -> CaseFacts:
     times = count // fact.channels or 1
-    return replace(fact, channels=count, whole=fact.whole[:count] * times, foreground=fact.foreground[:count] * times)
+    regions = {name: getattr(fact, name)[:count] * times for name in ("whole", "foreground", "background")}
+    return replace(fact, channels=count, **regions)
 
 
 def _check_labels(dataset: Dataset, facts: Mapping[str, CaseFacts]) -> None:

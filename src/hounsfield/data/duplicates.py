@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from hounsfield.data.masks import in_threads
 CANDIDATE: Final = 0.98
 NEAR: Final = 0.99
 BLOCK: Final = 2048  # thumbnails compared at once
+READ_AGAIN: Final = 2**29  # voxels that `count_within` may read a second time: seconds, whatever the dataset's size
+HELD: Final = 2**26  # voxels of images held while others are compared with them, beyond the two of each thread
 COMMON: Final = {2: (64, 64), 3: (32, 32, 32)}  # grid on which images of different shapes are compared
 
 
@@ -64,18 +67,96 @@ def near(samples: Mapping[str, Sample], facts: Mapping[str, CaseFacts], part_of:
     Only the most alike is confirmed, so that a film's frames cost one comparison each rather than one per pair.
     """
     candidates = list(_candidates(facts, part_of))
-    flat = lru_cache(maxsize=64)(lambda name: _grey(samples[name]))
+    found = [
+        # 1 is for exact copies, which are none of these.
+        _pair(samples, part_of, *pair, min(correlation, 0.9999))
+        for pair, correlation in zip(candidates, _correlations(candidates, samples, facts), strict=True)
+        if correlation >= NEAR
+    ]
+    return sorted(found, key=lambda d: (-d.correlation, d.first, d.second))
 
-    def confirm(pair: tuple[str, str]) -> Duplicate | None:
+
+def count_within(samples: Sequence[Sample], facts: Mapping[str, CaseFacts]) -> tuple[int, int]:
+    """How many of `samples` could go so that no image stands there twice, and how many more so that none stands beside its
+    near copy. All must have one number of axes.
+
+    Each image is linked with the one most alike where they correlate by NEAR or more; all but one of linked images could go.
+    Links are confirmed on the images, the most alike thumbnails first, until READ_AGAIN voxels are read: of large images
+    with many alike it is a lower bound.
+    """
+    first: dict[str, str] = {}
+    for sample in samples:
+        first.setdefault(facts[sample.id].digest, sample.id)
+    names = list(first.values())
+    links, budget = [], READ_AGAIN
+    for one, other in _links(names, facts):
+        budget -= sum(_voxels(facts[name]) for name in (one, other))
+        if budget < 0:
+            break
+        links.append((one, other))
+    found = _correlations(links, {s.id: s for s in samples}, facts)
+    near = [link for link, correlation in zip(links, found, strict=True) if correlation >= NEAR]
+    return len(samples) - len(names), _joined(near)
+
+
+def _joined(links: Sequence[tuple[str, str]]) -> int:
+    """How many names could go so that one of each group that `links` join is left."""
+    group: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while (above := group.get(name, name)) != name:
+            group[name] = group.get(above, above)  # halves the way for the next time
+            name = above
+        return name
+
+    gone = 0
+    for one, other in links:
+        a, b = root(one), root(other)
+        gone += a != b
+        group[a] = b
+    return gone
+
+
+def _links(names: Sequence[str], facts: Mapping[str, CaseFacts]) -> list[tuple[str, str]]:
+    """Each name with the one most alike, where their thumbnails correlate by CANDIDATE or more; the most alike pairs first.
+
+    Unit vectors that correlate by c lie at most (2 - 2c)^0.5 apart, along any axis too: sorted along their longest one, only
+    neighbours need comparing.
+    """
+    thumbnails = np.array([facts[name].thumbnail for name in names], dtype=np.float32)
+    position = thumbnails @ np.linalg.eigh(np.cov(thumbnails, rowvar=False))[1][:, -1] if len(names) > 1 else np.zeros(1)
+    order = np.argsort(position, kind="stable")
+    thumbnails, position = thumbnails[order], position[order]
+    reach = (2 - 2 * CANDIDATE) ** 0.5 + 1e-3
+    found: dict[tuple[str, str], float] = {}
+    for start in range(0, len(names), BLOCK):
+        stop = min(start + BLOCK, len(names))
+        left = int(np.searchsorted(position, position[start] - reach))
+        right = int(np.searchsorted(position, position[stop - 1] + reach, side="right"))
+        alike = thumbnails[start:stop] @ thumbnails[left:right].T
+        rows = np.arange(stop - start)
+        alike[rows, rows + start - left] = 0
+        best = alike.argmax(axis=1)
+        for row in np.flatnonzero(alike[rows, best] >= CANDIDATE):
+            one, other = sorted((names[order[start + row]], names[order[left + best[row]]]))
+            found[one, other] = float(alike[row, best[row]])
+    return sorted(found, key=lambda pair: (-found[pair], pair))
+
+
+def _correlations(
+    pairs: Sequence[tuple[str, str]], samples: Mapping[str, Sample], facts: Mapping[str, CaseFacts]
+) -> list[float]:
+    """Of the voxels of each pair of images, their channels averaged; on a common coarse grid where the shapes differ."""
+    largest = max((_voxels(facts[name]) for pair in pairs for name in pair), default=1)
+    flat = lru_cache(maxsize=min(64, HELD // largest))(lambda name: _grey(samples[name]))
+
+    def correlation(pair: tuple[str, str]) -> float:
         one, other = (flat(name) for name in pair)
         if one.shape != other.shape:
             one, other = (block_means(a, COMMON[a.ndim]) for a in (one, other))
-        correlation = float(standardise(one) @ standardise(other))
-        # 1 is for exact copies, which are none of these.
-        return _pair(samples, part_of, *pair, min(correlation, 0.9999)) if correlation >= NEAR else None
+        return float(standardise(one) @ standardise(other))
 
-    found = [d for d in in_threads(confirm, candidates) if d is not None]
-    return sorted(found, key=lambda d: (-d.correlation, d.first, d.second))
+    return in_threads(correlation, pairs)
 
 
 def _candidates(facts: Mapping[str, CaseFacts], part_of: Mapping[str, Part]) -> Iterator[tuple[str, str]]:
@@ -102,6 +183,10 @@ def _most_alike(rows: Sequence[str], columns: Sequence[str], facts: Mapping[str,
         for k, name in enumerate(block):
             if alike[k, best[k]] >= CANDIDATE:
                 yield name, columns[best[k]]
+
+
+def _voxels(fact: CaseFacts) -> int:
+    return fact.channels * math.prod(fact.shape)
 
 
 def _grey(sample: Sample) -> npt.NDArray[np.float32]:

@@ -22,8 +22,8 @@ from hounsfield.data.channels import read_case
 from hounsfield.data.masks import count_values, same_grid
 from hounsfield.io.limits import atomic
 
-VERSION = 1  # of what is measured; facts of another version are measured anew
-LEVELS: Final = (0.0, 0.005, 0.05, 0.25, 0.5, 0.75, 0.95, 0.995, 1.0)  # of Intensity.quantiles
+VERSION = 2  # of what is measured; facts of another version are measured anew
+LEVELS: Final = (0.0, 0.005, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.995, 1.0)  # of Intensity.quantiles
 THUMBNAIL: Final = {2: (16, 16), 3: (8, 8, 8)}
 QUANTILE_VOXELS = 1_000_000  # inner quantiles of more real values are taken on an even selection of about so many
 SLAB = 2**22  # voxels converted at once
@@ -47,7 +47,8 @@ class CaseFacts:
     key: of its files (equal keys, equal facts). shape, spacing: per array axis (mm, px where space is "none").
     orientation: as Geometry.orientation. modality: of the first file. dtype: of all channels together.
     grey: every channel holds the same values. content: per axis, first and last + 1 index of what is not every channel's
-    minimum. whole: per channel over the image; foreground: per channel under labels that are not 0, () without.
+    minimum. whole: per channel over the image; foreground, background: per channel under labels that are not 0 and under 0,
+    less what the valid mask and the ignored value leave out, () where nothing is left or no mask is there.
     voxels: of the mask, by value; boxes by class index for boxes; empty without. unknown: voxels outside the valid mask.
     digest: equal for equal voxels and shape, whatever the file format. thumbnail: block means over all channels, zero mean
     and unit norm, flat; zeros for a constant image.
@@ -66,19 +67,20 @@ class CaseFacts:
     content: tuple[tuple[int, int], ...]
     whole: tuple[Intensity, ...]
     foreground: tuple[Intensity, ...]
+    background: tuple[Intensity, ...]
     voxels: dict[int, int]
     unknown: int
     digest: str
     thumbnail: tuple[float, ...]
 
 
-def sample_key(sample: Sample) -> str:
-    """What stands for the content of all files of a sample."""
+def sample_key(sample: Sample, ignore: int | None = None) -> str:
+    """What stands for the content of all files of a sample. ignore: as in `measure`."""
     parts = [f"{VERSION}", *(image.key for image in sample.images)]
     if isinstance(sample.target, Boxes):
         parts += [sample.target.corners.tobytes().hex(), sample.target.labels.tobytes().hex()]
     elif (mask := mask_of(sample)) is not None:
-        parts.append(f"mask {mask.key}")
+        parts.append(f"mask {mask.key} {ignore}")
     if sample.valid_mask is not None:
         parts.append(f"valid {sample.valid_mask.key}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
@@ -89,16 +91,16 @@ def mask_of(sample: Sample) -> LazyImage | None:
     return None if sample.target is None or isinstance(sample.target, (int, tuple, Boxes)) else sample.target
 
 
-def measure(sample: Sample) -> CaseFacts:
-    """Read every file of `sample` and measure it.
+def measure(sample: Sample, ignore: int | None = None) -> CaseFacts:
+    """Read every file of `sample` and measure it. ignore: a mask value that is no class and teaches nothing.
 
     Raises InputError for what cannot be read, and GRID_MISMATCH where a mask lies on another grid than the first image.
     """
-    key = sample_key(sample)  # before reading, so that a file that changes meanwhile is measured again
+    key = sample_key(sample, ignore)  # before reading, so that a file that changes meanwhile is measured again
     image = read_case(sample)
     grid = image.geometry
     labels, valid = (_on_grid(lazy, image, sample) for lazy in (mask_of(sample), sample.valid_mask))
-    inside = None if labels is None else (labels != 0).any(axis=0)
+    inside, outside = _regions(labels, valid, ignore)
     return CaseFacts(
         id=sample.id,
         key=key,
@@ -112,7 +114,8 @@ def measure(sample: Sample) -> CaseFacts:
         grey=_grey(image.array),
         content=_content(image.array),
         whole=tuple(_intensity(channel) for channel in image.array),
-        foreground=() if inside is None or not inside.any() else tuple(_intensity(channel[inside]) for channel in image.array),
+        foreground=_within(image.array, inside),
+        background=_within(image.array, outside),
         voxels=_count(sample.target, labels),
         unknown=0 if valid is None else int((valid[0] == 0).sum()),
         digest=digest(image),
@@ -127,6 +130,19 @@ def _on_grid(lazy: LazyImage | None, image: Image, sample: Sample) -> npt.NDArra
     mask = lazy()
     same_grid(image, mask, sample.images[0].path, lazy.path)
     return mask.array
+
+
+def _regions(
+    labels: npt.NDArray[Any] | None, valid: npt.NDArray[Any] | None, ignore: int | None
+) -> tuple[npt.NDArray[np.bool_] | None, npt.NDArray[np.bool_] | None]:
+    """Where a label is known not to be 0 and where it is known to be 0, (*spatial) each; None without labels."""
+    if labels is None:
+        return None, None
+    inside = (labels != 0).any(axis=0)
+    known = np.ones_like(inside) if valid is None else valid[0] != 0
+    if ignore is not None:
+        known &= (labels != ignore).all(axis=0)
+    return inside & known, ~inside & known
 
 
 def digest(image: Image) -> str:
@@ -199,6 +215,10 @@ def _grey(array: npt.NDArray[Any]) -> bool:
     return bool((array[1:] == array[:1]).all())
 
 
+def _within(array: npt.NDArray[Any], region: npt.NDArray[np.bool_] | None) -> tuple[Intensity, ...]:
+    return () if region is None or not region.any() else tuple(_intensity(channel[region]) for channel in array)
+
+
 def _intensity(values: npt.NDArray[Any]) -> Intensity:
     flat = values.ravel()
     low, high = flat.min().item(), flat.max().item()
@@ -212,7 +232,8 @@ def _intensity(values: npt.NDArray[Any]) -> Intensity:
         quantiles = scale[np.searchsorted(np.cumsum(counts), ranks)].tolist()
     else:
         mean = float(flat.mean(dtype=np.float64))
-        slabs = (flat[start : start + SLAB] - mean for start in range(0, flat.size, SLAB))
+        # In double precision: the squares of float16, and of large float32, would not be finite.
+        slabs = (flat[start : start + SLAB].astype(np.float64) - mean for start in range(0, flat.size, SLAB))
         variance = sum(float(np.vdot(s, s)) for s in slabs) / flat.size
         few = flat[:: max(1, flat.size // QUANTILE_VOXELS)]
         inner = np.quantile(few, LEVELS[1:-1], method="inverted_cdf").tolist()

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
-from hounsfield.core.fingerprint import ClassFacts, Fingerprint, Intensity
+from hounsfield.core.fingerprint import ClassFacts, Fingerprint, Intensity, Spread
+from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset
+from hounsfield.data.duplicates import count_within
 from hounsfield.data.facts import LEVELS, CaseFacts
 from hounsfield.data.facts import Intensity as Channel
 
 T = TypeVar("T")
+Floats = npt.NDArray[np.float64]
+
+BINS: Final = 16  # of what varies over cases
+INTENSITY_BINS: Final = 32
+BLOCK: Final = 4096  # cases whose quantiles are drawn together at once
 
 
 def fingerprint(train: Dataset, facts: Mapping[str, CaseFacts]) -> Fingerprint:
-    """Of the samples of `train`. Raises InputError WRONG_DIMENSION where 2D and 3D cases are mixed."""
+    """Of the samples of `train`, whose images are read again only where two of them look alike.
+
+    facts: by sample id. Raises InputError WRONG_DIMENSION where 2D and 3D cases are mixed.
+    """
     cases = [facts[s.id] for s in train.samples]
     dimensions = {len(c.shape) for c in cases}
     if len(dimensions) > 1:
@@ -32,9 +44,13 @@ def fingerprint(train: Dataset, facts: Mapping[str, CaseFacts]) -> Fingerprint:
             expected="2D or 3D throughout",
             fix="divide the dataset",
         )
-    shapes, spacings = _canonical(cases)
+    axes = [_canonical(c) for c in cases]
+    shapes = np.array([[c.shape[k] for k in order] for c, order in zip(cases, axes, strict=True)])
+    spacings = np.array([[c.spacing[k] for k in order] for c, order in zip(cases, axes, strict=True)])
     patients = {s.patient for s in train.samples if s.patient is not None}
-    channels = len(train.channels)
+    exact_copies, near_copies = count_within(train.samples, facts)
+    channels = range(len(train.channels))
+    whole = tuple(_intensity([c.whole for c in cases], k, None) for k in channels)
     return Fingerprint(
         cases=len(cases),
         patients=len(patients) if patients else None,
@@ -46,33 +62,63 @@ def fingerprint(train: Dataset, facts: Mapping[str, CaseFacts]) -> Fingerprint:
         shape_min=tuple(int(v) for v in shapes.min(axis=0)),
         shape_median=tuple(int(v) for v in np.median(shapes, axis=0)),
         shape_max=tuple(int(v) for v in shapes.max(axis=0)),
+        shape_histogram=tuple(_histogram(column) for column in shapes.T),
         spacing_min=tuple(float(v) for v in spacings.min(axis=0)),
         spacing_median=tuple(float(v) for v in np.median(spacings, axis=0)),
         spacing_max=tuple(float(v) for v in spacings.max(axis=0)),
-        intensity=tuple(_intensity([c.whole[min(k, len(c.whole) - 1)] for c in cases]) for k in range(channels)),
-        classes=_classes(train, cases),
+        spacing_histogram=tuple(_histogram(column) for column in spacings.T),
+        orientations=dict(Counter(c.orientation for c in cases if c.space == "patient").most_common()),
+        voxels=sum(math.prod(c.shape) for c in cases),
+        voxels_unknown=sum(c.unknown for c in cases),
+        intensity=whole,
+        intensity_foreground=_region([c.foreground for c in cases], whole),
+        intensity_background=_region([c.background for c in cases], whole),
+        classes=_masks(train, cases) if train.kind == "segmentation" else _labels(train, axes),
         multilabel=train.multilabel,
-        empty_masks=sum(bool(c.voxels) and not any(v for k, v in c.voxels.items() if k != 0) for c in cases)
-        if train.kind == "segmentation"
-        else 0,
+        boxes=_spread([len(s.target) for s in train.samples if isinstance(s.target, Boxes) and len(s.target)]),
+        empty_masks=_empty(train, cases),
+        constant_images=sum(all(w.quantiles[0] == w.quantiles[-1] for w in c.whole) for c in cases),
+        exact_copies=exact_copies,
+        near_copies=near_copies,
     )
 
 
-def _canonical(cases: Sequence[CaseFacts]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Shapes and spacings (N, n) of the cases in canonical axis order."""
-    shapes, spacings = [], []
-    for case in cases:
-        order = list(range(len(case.shape)))
-        if len(case.shape) == 3 and case.space != "none":
-            worlds = ["RLAPSI".index(letter) // 2 for letter in case.orientation]
-            order = [worlds.index(world) for world in (2, 1, 0)]
-        shapes.append([case.shape[k] for k in order])
-        spacings.append([case.spacing[k] for k in order])
-    return np.array(shapes), np.array(spacings)
+def _canonical(case: CaseFacts) -> tuple[int, ...]:
+    """The array axes of a case in canonical order."""
+    if len(case.shape) != 3 or case.space == "none":
+        return tuple(range(len(case.shape)))
+    worlds = ["RLAPSI".index(letter) // 2 for letter in case.orientation]
+    return tuple(worlds.index(world) for world in (2, 1, 0))
 
 
-def _intensity(channel: Sequence[Channel]) -> Intensity:
-    """Voxel-weighted mean and spread over cases; percentiles are medians of the cases' own, as no pool of voxels is kept."""
+def _histogram(values: npt.ArrayLike) -> tuple[int, ...]:
+    """How many of `values`, all above 0, lie in each of BINS bins of equal ratio; one bin where they are equal."""
+    own = np.asarray(values, dtype=np.float64)
+    low, high = float(own.min()), float(own.max())
+    if low == high:
+        return (own.size,)
+    # min and max as they are, so that rounding pushes neither out of its bin
+    inner = np.geomspace(low, high, BINS + 1)[1:-1].clip(low, high)
+    return tuple(np.histogram(own, np.concatenate([[low], inner, [high]]))[0].tolist())
+
+
+def _spread(values: npt.ArrayLike) -> Spread | None:
+    own = np.asarray(values, dtype=np.float64)
+    if not own.size:
+        return None
+    return Spread(min=float(own.min()), median=float(np.median(own)), max=float(own.max()), histogram=_histogram(own))
+
+
+def _region(cases: Sequence[Sequence[Channel]], whole: Sequence[Intensity]) -> tuple[Intensity, ...]:
+    """Of a region of the cases that have it; () where none has."""
+    there = [c for c in cases if c]
+    return tuple(_intensity(there, k, channel) for k, channel in enumerate(whole)) if there else ()
+
+
+def _intensity(cases: Sequence[Sequence[Channel]], k: int, whole: Intensity | None) -> Intensity:
+    """Of channel `k`: voxel-weighted mean and spread over cases; percentiles are medians of the cases' own, as no pool of
+    voxels is kept. whole: what its histogram's bins are taken from; None: it is itself the whole."""
+    channel = [c[min(k, len(c) - 1)] for c in cases]
     weights = np.array([c.voxels for c in channel], dtype=np.float64)
     means = np.array([c.mean for c in channel])
     stds = np.array([c.std for c in channel])
@@ -80,21 +126,106 @@ def _intensity(channel: Sequence[Channel]) -> Intensity:
     variance = float(np.average(stds**2 + (means - mean) ** 2, weights=weights))
     quantiles = np.array([c.quantiles for c in channel])
     low, median, high = (float(np.median(quantiles[:, LEVELS.index(level)])) for level in (0.005, 0.5, 0.995))
-    return Intensity(low=low, median=median, high=high, mean=mean, std=variance**0.5)
+    ends = (low, high) if whole is None else (whole.low, whole.high)
+    shares = _shares(quantiles, weights / weights.sum(), *ends)
+    return Intensity(low=low, median=median, high=high, mean=mean, std=variance**0.5, histogram=shares)
 
 
-def _classes(train: Dataset, cases: Sequence[CaseFacts]) -> tuple[ClassFacts, ...]:
+def _shares(quantiles: Floats, weights: Floats, low: float, high: float) -> tuple[float, ...]:
+    """The shares of all voxels in INTENSITY_BINS equal bins from `low` to `high`, the last one closed.
+
+    quantiles: (N, len(LEVELS)) of each case. weights: (N,), of sum 1. Between two quantiles a case's voxels are taken to be
+    spread evenly, on one value where both are equal.
+    """
+    if not low < high:
+        return ()
+    edges = np.linspace(low, high, INTENSITY_BINS + 1)
+    shares = np.zeros(INTENSITY_BINS)
+    for start in range(0, len(quantiles), BLOCK):
+        left, right = quantiles[start : start + BLOCK, :-1], quantiles[start : start + BLOCK, 1:]
+        mass = weights[start : start + BLOCK, None] * np.diff(LEVELS)
+        wide = right > left
+        for k in range(mass.shape[1]):
+            a, b, m = (x[:, k][wide[:, k]] for x in (left, right, mass))
+            below = ((edges[:, None] - a) / (b - a)).clip(0, 1) @ m
+            shares += np.diff(below)
+        shares += np.histogram(left[~wide], edges, weights=mass[~wide])[0]
+    return tuple(shares.round(6).tolist())
+
+
+def _masks(train: Dataset, cases: Sequence[CaseFacts]) -> tuple[ClassFacts, ...]:
+    """Classes by the voxels of masks."""
+    held: defaultdict[int, list[tuple[int, float]]] = defaultdict(list)  # voxels, and the size of one in mm
+    total = 0
+    for case in cases:
+        size = math.prod(case.spacing) if case.space != "none" else math.nan
+        for value, voxels in case.voxels.items():
+            if value != train.ignore_value:
+                total += voxels
+                held[value].append((voxels, size))
     out = []
-    total = sum(sum(c.voxels.values()) for c in cases)
-    for index, c in enumerate(train.classes):
-        if train.kind == "segmentation":
-            held = [case.voxels.get(c.value, 0) for case in cases]
-            count, fraction = sum(h > 0 for h in held), sum(held) / max(1, total)
-        else:
-            held = [index in s.target if isinstance(s.target, tuple) else index == s.target for s in train.samples]
-            count, fraction = sum(held), sum(held) / max(1, len(held))
-        out.append(ClassFacts(value=c.value, name=c.name, cases=count, fraction=fraction))
+    for c in train.classes:
+        counts = np.array(held[c.value], dtype=np.float64).reshape(-1, 2)
+        known = counts[~np.isnan(counts[:, 1])]
+        out.append(
+            ClassFacts(
+                value=c.value,
+                name=c.name,
+                cases=len(counts),
+                fraction=float(counts[:, 0].sum()) / max(1, total),
+                voxels=_spread(counts[:, 0]),
+                volume=_spread(known.prod(axis=1)),
+            )
+        )
     return tuple(out)
+
+
+def _labels(train: Dataset, axes: Sequence[tuple[int, ...]]) -> tuple[ClassFacts, ...]:
+    """Classes by the labels of whole images or of boxes. axes: of each case in canonical order."""
+    cases = Counter(label for sample in train.samples for label in _present(sample))
+    sides = _sides(train.samples, axes)
+    boxes = sum(len(own) for own in sides.values())
+    out = []
+    for k, c in enumerate(train.classes):
+        own = sides.get(k, np.zeros((0, 0)))
+        out.append(
+            ClassFacts(
+                value=c.value,
+                name=c.name,
+                cases=cases[k],
+                fraction=len(own) / boxes if boxes else cases[k] / len(train.samples),
+                boxes=len(own),
+                box_sides=tuple(spread for side in own.T if (spread := _spread(side))),
+            )
+        )
+    return tuple(out)
+
+
+def _present(sample: Sample) -> Iterable[int]:
+    """Indices of the classes that a sample is labelled with."""
+    target = sample.target
+    if isinstance(target, int):
+        return (target,)
+    if isinstance(target, tuple):
+        return set(target)
+    return set(target.labels.tolist()) if isinstance(target, Boxes) else ()
+
+
+def _sides(samples: Sequence[Sample], axes: Sequence[tuple[int, ...]]) -> dict[int, Floats]:
+    """By class index, the sides (N, n) of its boxes in voxels."""
+    found: defaultdict[int, list[Floats]] = defaultdict(list)
+    for sample, order in zip(samples, axes, strict=True):
+        if isinstance(sample.target, Boxes):
+            for label, side in zip(sample.target.labels.tolist(), sample.target.sizes[:, order], strict=True):
+                found[label].append(side)
+    return {label: np.array(own) for label, own in found.items()}
+
+
+def _empty(train: Dataset, cases: Sequence[CaseFacts]) -> int:
+    if train.kind == "segmentation":
+        values = {c.value for c in train.classes}
+        return sum(bool(c.voxels) and values.isdisjoint(c.voxels) for c in cases)
+    return sum(isinstance(s.target, Boxes) and not len(s.target) for s in train.samples)
 
 
 def _common(values: Sequence[T], otherwise: T) -> T:
