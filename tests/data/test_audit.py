@@ -150,6 +150,19 @@ def test_a_class_that_is_none_is_named_with_its_file(pictures: Any, target: int 
         audit(dataset(samples), divide(*IDS))
 
 
+def test_messages_about_thousands_of_classes_stay_short(pictures: Any) -> None:
+    classes = name_classes((k, f"class {k}") for k in range(10_000))
+    samples = pictures(*IDS)
+    odd = [*samples[:-1], replace(samples[-1], target=10_000)]
+    with pytest.raises(InputError, match=r"expected one of 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 9990 more; fix") as caught:
+        audit(replace(dataset(odd), classes=classes), divide(*IDS))
+    assert len(str(caught.value)) < 300
+    same = [replace(s, target=7000) for s in samples]
+    with pytest.raises(InputError, match=r"ONE_CLASS .*: 3 class 7000, 0 class 0, .* and 9990 more, expected") as caught:
+        audit(replace(dataset(same), classes=classes), divide(*IDS))
+    assert len(str(caught.value)) < 400
+
+
 @pytest.fixture
 def masked(lazy: Any, noise: Any) -> Any:
     """masked(values={id: value of its square, or None}): samples with masks, 1 unless told."""

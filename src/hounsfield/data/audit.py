@@ -201,7 +201,7 @@ def _check_labels(dataset: Dataset, facts: Mapping[str, CaseFacts]) -> None:
             "BAD_LABEL",
             dataset.root,
             found=f"labels outside the classes in {len(odd)} case{'s' * (len(odd) != 1)}: {_listed(named)}",
-            expected=f"one of {', '.join(map(str, allowed))}",
+            expected=f"one of {_abridged(allowed)}",
             fix="declare the class, or mend the label",
         )
 
@@ -281,7 +281,8 @@ def _check_training(
             fix="check that the masks are the right files and the split the right one",
         )
     if dataset.kind == "classification" and not dataset.multilabel and present < 2:
-        counts = ", ".join(f"{n} {name}" for name, n in classes["train"].items())
+        ranked = sorted(classes["train"].items(), key=lambda item: -item[1])
+        counts = _abridged(f"{n} {name}" for name, n in (ranked if len(ranked) > LISTED else classes["train"].items()))
         raise InputError(
             "ONE_CLASS",
             dataset.root,
@@ -289,6 +290,12 @@ def _check_training(
             expected="cases of two classes or more",
             fix="add cases of the other class to the training part, or draw the split with another --seed",
         )
+
+
+def _abridged(values: Iterable[object]) -> str:
+    """ "0, 1, 2", or of a hundred "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 more"."""
+    own = [str(v) for v in values]
+    return ", ".join(own[:LISTED]) + (f" and {len(own) - LISTED} more" if len(own) > LISTED else "")
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -27,6 +27,7 @@ from hounsfield.data.masks import in_threads
 CANDIDATE: Final = 0.98
 NEAR: Final = 0.99
 BLOCK: Final = 2048  # thumbnails compared at once
+NEIGHBOURS: Final = 8192  # with which `count_within` compares an image, before and after it: below, all are compared
 READ_AGAIN: Final = 2**29  # voxels that `count_within` may read a second time: seconds, whatever the dataset's size
 HELD: Final = 2**26  # voxels of images held while others are compared with them, beyond the two of each thread
 COMMON: Final = {2: (64, 64), 3: (32, 32, 32)}  # grid on which images of different shapes are compared
@@ -121,9 +122,9 @@ def _links(names: Sequence[str], facts: Mapping[str, CaseFacts]) -> list[tuple[s
     """Each name with the one most alike, where their thumbnails correlate by CANDIDATE or more; the most alike pairs first.
 
     Unit vectors that correlate by c lie at most (2 - 2c)^0.5 apart, along any axis too: sorted along their longest one, only
-    neighbours need comparing.
+    neighbours need comparing, and of very many only the nearest NEIGHBOURS are.
     """
-    thumbnails = np.array([facts[name].thumbnail for name in names], dtype=np.float32)
+    thumbnails = _thumbnails(names, facts)
     position = thumbnails @ np.linalg.eigh(np.cov(thumbnails, rowvar=False))[1][:, -1] if len(names) > 1 else np.zeros(1)
     order = np.argsort(position, kind="stable")
     thumbnails, position = thumbnails[order], position[order]
@@ -131,8 +132,8 @@ def _links(names: Sequence[str], facts: Mapping[str, CaseFacts]) -> list[tuple[s
     found: dict[tuple[str, str], float] = {}
     for start in range(0, len(names), BLOCK):
         stop = min(start + BLOCK, len(names))
-        left = int(np.searchsorted(position, position[start] - reach))
-        right = int(np.searchsorted(position, position[stop - 1] + reach, side="right"))
+        left = max(start - NEIGHBOURS, int(np.searchsorted(position, position[start] - reach)))
+        right = min(stop + NEIGHBOURS, int(np.searchsorted(position, position[stop - 1] + reach, side="right")))
         alike = thumbnails[start:stop] @ thumbnails[left:right].T
         rows = np.arange(stop - start)
         alike[rows, rows + start - left] = 0
@@ -173,16 +174,21 @@ def _candidates(facts: Mapping[str, CaseFacts], part_of: Mapping[str, Part]) -> 
 
 
 def _most_alike(rows: Sequence[str], columns: Sequence[str], facts: Mapping[str, CaseFacts]) -> Iterator[tuple[str, str]]:
-    against = np.array([facts[i].thumbnail for i in columns], dtype=np.float32)
+    against = _thumbnails(columns, facts)
     digests = np.array([facts[i].digest for i in columns])
     for start in range(0, len(rows), BLOCK):
         block = rows[start : start + BLOCK]
-        alike = np.array([facts[i].thumbnail for i in block], dtype=np.float32) @ against.T
+        alike = _thumbnails(block, facts) @ against.T
         alike[np.array([facts[i].digest for i in block])[:, None] == digests] = 0
         best = alike.argmax(axis=1)
         for k, name in enumerate(block):
             if alike[k, best[k]] >= CANDIDATE:
                 yield name, columns[best[k]]
+
+
+def _thumbnails(names: Sequence[str], facts: Mapping[str, CaseFacts]) -> npt.NDArray[np.float32]:
+    """(N, blocks)."""
+    return np.array([np.frombuffer(facts[name].thumbnail, dtype="<f4") for name in names])
 
 
 def _voxels(fact: CaseFacts) -> int:
