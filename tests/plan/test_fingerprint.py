@@ -55,7 +55,9 @@ def check(spread: Spread | None, values: npt.ArrayLike) -> None:
     own = np.asarray(values, dtype=float)
     assert spread is not None
     assert (spread.min, spread.median, spread.max) == pytest.approx((own.min(), np.median(own), own.max()))
+    assert spread.histogram == tuple(np.histogram(own, spread.edges)[0])
     assert sum(spread.histogram) == own.size
+    assert len(spread.histogram) <= 16
 
 
 def masked(n: int = 12) -> tuple[list[Sample], list[Array], list[Array], list[Array], list[tuple[float, ...]]]:
@@ -86,7 +88,9 @@ def test_masks_volumes_and_regions() -> None:
     shapes = np.array([m.shape for m in masks])
     assert found.shape_min == tuple(shapes.min(axis=0))
     assert found.shape_max == tuple(shapes.max(axis=0))
-    assert [sum(h) for h in (*found.shape_histogram, *found.spacing_histogram)] == [12] * 6
+    for axis in range(3):
+        check(found.shapes[axis], shapes[:, axis])
+        check(found.spacings[axis], np.array(spacings)[:, axis])
     assert found.spacing_median == pytest.approx(np.median(spacings, axis=0))
     assert found.anisotropy == pytest.approx(np.median(spacings, axis=0).max() / np.median(spacings, axis=0).min())
     assert found.voxels == sum(m.size for m in masks)
@@ -196,11 +200,20 @@ def test_constant_images_and_copies_are_counted() -> None:
     assert flat.intensity[0].std == 0
 
 
-def test_histograms_hold_both_ends_and_one_bin_where_all_are_equal() -> None:
-    sizes = [10, 10, 21, 42, 84, 160]
+@pytest.mark.parametrize(
+    ("sizes", "histogram"),
+    [
+        ([7, 7, 7], (3,)),
+        ([31, 33, 33, 43], (1, 0, 2, *[0] * 9, 1)),  # a bin for each whole number
+        ([30, 31, 32, 33, 59], (2, 2, *[0] * 12, 1)),  # two in each
+        ([1, 1, 2, 9], (2, 1, 0, 0, 0, 0, 0, 0, 1)),
+        ([10, 10, 21, 42, 84, 160], (2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1)),  # 16 bins over four doublings
+    ],
+)
+def test_bins_follow_the_range(sizes: list[int], histogram: tuple[int, ...]) -> None:
     found = of([Sample(f"{k}", (Lazy(f"{k}", noise(k, 1, n, 5)),)) for k, n in enumerate(sizes)], None)
-    assert found.shape_histogram[0] == (2, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 1)  # 16 bins over four doublings
-    assert found.shape_histogram[1] == (6,)
+    assert found.shapes[0].histogram == histogram
+    check(found.shapes[0], sizes)
 
 
 def test_flat_images_beside_volumes_are_refused() -> None:
@@ -219,7 +232,7 @@ def test_json_comes_back_and_an_older_file_is_read() -> None:
     with pytest.raises(InputError, match="voxel"):
         Fingerprint.parse({**values, "voxel": 3}, "f")
     new = {"voxels", "voxels_unknown", "orientations", "boxes", "constant_images", "exact_copies", "near_copies", *DERIVED}
-    new |= {k for k in values if "histogram" in k or k.startswith("intensity_")}
+    new |= {"shapes", "spacings", "intensity_foreground", "intensity_background"}
     old = Fingerprint.parse({k: v for k, v in values.items() if k not in new}, "f")
     assert (old.near_copies, old.intensity_foreground, old.fewest_cases) == (0, (), found.fewest_cases)
     assert ClassFacts(value=1, name="c", cases=1, fraction=0.5).box_sides == ()

@@ -17,8 +17,8 @@ from hounsfield.core.errors import InputError
 from hounsfield.workflow.inspect import Inspection, inspect, show
 
 
-def shown(found: Inspection) -> str:
-    console = Console(file=io.StringIO(), width=200)
+def shown(found: Inspection, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width)
     console.print(show(found))
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     return text
@@ -71,6 +71,39 @@ def test_json_is_plain_and_complete(phantoms: Path) -> None:
     assert values["schema"] == 1
     assert values["measured"]["schema"] == 1
     assert Inspection.model_validate(values) == found
+
+
+def test_distributions_are_shown_within_80_columns(phantoms: Path) -> None:
+    found = inspect(phantoms)
+    text = shown(found, 80)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "  in foreground" in text
+    assert "label size, pixels" in text
+    assert found.measured is not None
+    largest = max(found.measured.classes, key=lambda c: c.fraction)
+    (row,) = [line for line in text.splitlines() if line.startswith(f"with {largest.name} ")]
+    assert row.split()[-1] == "█" * 20
+
+
+def test_of_many_classes_the_extremes_are_shown(tmp_path: Path) -> None:
+    for k in range(20):
+        for i in range(k + 2):
+            png(tmp_path / f"c{k:02}" / f"{i}.png", noise(100 * k + i, (8, 8)))
+    lines = shown(inspect(tmp_path), 80).splitlines()
+    start = next(k for k, line in enumerate(lines) if line.startswith("with"))
+    names = [line.split()[1] for line in lines[start : start + 13]]
+    assert names == [*(f"c{k}" for k in range(19, 11, -1)), "8", "c03", "c02", "c01", "c00"]
+    assert lines[start + 8].strip() == "... 8 more ..."
+
+
+def test_near_copies_are_counted_without_any_split(tmp_path: Path) -> None:
+    one = np.add.outer(np.arange(64) * 2, np.arange(64)).astype(np.uint8)
+    for name, array in (("a", one), ("b", one + 9), ("c", one[::-1])):
+        png(tmp_path / f"{name}.png", array)
+    found = inspect(tmp_path)
+    assert found.measured is not None
+    assert found.measured.near_copies == 1
+    assert "near copies   1 case nearly repeats another " in shown(found)
 
 
 def test_pictures_without_labels(tmp_path: Path) -> None:

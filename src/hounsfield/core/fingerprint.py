@@ -14,13 +14,15 @@ DERIVED: Final = ("anisotropy", "fewest_cases", "all_constant")  # written for t
 
 
 class Spread(Options):
-    """How a number above 0 varies. histogram: how many lie in each of equal-ratio bins from min to max, the last one closed;
-    one bin where all are equal."""
+    """How a number above 0 varies. histogram: how many lie in each bin between neighbouring `edges`, of which the last bin
+    holds both; bins are of equal width, of equal ratio where the numbers span a wide range, and where all are equal there is
+    one of no width."""
 
     min: float
     median: float
     max: float
-    histogram: tuple[int, ...] = ()
+    histogram: tuple[int, ...]
+    edges: tuple[float, ...]
 
 
 class Intensity(Options):
@@ -61,8 +63,8 @@ class Fingerprint(Options):
     """Facts of the training part alone; every tuple over axes is in canonical array order (d, h, w) or (h, w).
 
     patients: how many are known; None where none is. space, modality: None or "none" where they differ. dtype: the most
-    frequent. shape_histogram, spacing_histogram: per axis, cases in equal-ratio bins from the smallest to the largest, one
-    bin where all are equal. orientations: how many cases have each code, such as SAR; {} without a patient space.
+    frequent. shapes, spacings: per axis, over the cases. orientations: how many cases have each code, such as SAR; {} without
+    a patient space.
     intensity: per channel over all voxels; intensity_foreground, intensity_background: under labels that are not 0, and under
     label 0; neither where the label is unknown; () without masks. voxels: of all cases; voxels_unknown: of these, those
     outside the valid masks. boxes: per case, over the cases that have some; None for other targets. empty_masks: without any
@@ -82,11 +84,11 @@ class Fingerprint(Options):
     shape_min: tuple[int, ...]
     shape_median: tuple[int, ...]
     shape_max: tuple[int, ...]
-    shape_histogram: tuple[tuple[int, ...], ...] = ()
+    shapes: tuple[Spread, ...] = ()
     spacing_min: tuple[float, ...]
     spacing_median: tuple[float, ...]
     spacing_max: tuple[float, ...]
-    spacing_histogram: tuple[tuple[int, ...], ...] = ()
+    spacings: tuple[Spread, ...] = ()
     orientations: dict[str, int] = Field(default={})
     voxels: int = 0
     voxels_unknown: int = 0

@@ -23,7 +23,9 @@ T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
 
 BINS: Final = 16  # of what varies over cases
+WIDE: Final = 4.0  # times the smallest number: from there on, bins are of equal ratio
 INTENSITY_BINS: Final = 32
+NO_SIDES: Final = np.zeros((0, 0))
 BLOCK: Final = 4096  # cases whose quantiles are drawn together at once
 
 
@@ -62,11 +64,11 @@ def fingerprint(train: Dataset, facts: Mapping[str, CaseFacts]) -> Fingerprint:
         shape_min=tuple(int(v) for v in shapes.min(axis=0)),
         shape_median=tuple(int(v) for v in np.median(shapes, axis=0)),
         shape_max=tuple(int(v) for v in shapes.max(axis=0)),
-        shape_histogram=tuple(_histogram(column) for column in shapes.T),
+        shapes=tuple(_spread(column) for column in shapes.T),
         spacing_min=tuple(float(v) for v in spacings.min(axis=0)),
         spacing_median=tuple(float(v) for v in np.median(spacings, axis=0)),
         spacing_max=tuple(float(v) for v in spacings.max(axis=0)),
-        spacing_histogram=tuple(_histogram(column) for column in spacings.T),
+        spacings=tuple(_spread(column) for column in spacings.T),
         orientations=dict(Counter(c.orientation for c in cases if c.space == "patient").most_common()),
         voxels=sum(math.prod(c.shape) for c in cases),
         voxels_unknown=sum(c.unknown for c in cases),
@@ -75,7 +77,7 @@ def fingerprint(train: Dataset, facts: Mapping[str, CaseFacts]) -> Fingerprint:
         intensity_background=_region([c.background for c in cases], whole),
         classes=_masks(train, cases) if train.kind == "segmentation" else _labels(train, axes),
         multilabel=train.multilabel,
-        boxes=_spread([len(s.target) for s in train.samples if isinstance(s.target, Boxes) and len(s.target)]),
+        boxes=_some([len(s.target) for s in train.samples if isinstance(s.target, Boxes) and len(s.target)]),
         empty_masks=_empty(train, cases),
         constant_images=sum(all(w.quantiles[0] == w.quantiles[-1] for w in c.whole) for c in cases),
         exact_copies=exact_copies,
@@ -91,22 +93,35 @@ def _canonical(case: CaseFacts) -> tuple[int, ...]:
     return tuple(worlds.index(world) for world in (2, 1, 0))
 
 
-def _histogram(values: npt.ArrayLike) -> tuple[int, ...]:
-    """How many of `values`, all above 0, lie in each of BINS bins of equal ratio; one bin where they are equal."""
+def _spread(values: npt.ArrayLike) -> Spread:
+    """Of numbers above 0, one or more."""
     own = np.asarray(values, dtype=np.float64)
     low, high = float(own.min()), float(own.max())
+    edges = _edges(own, low, high)
+    counts = np.histogram(own, edges)[0]
+    return Spread(
+        min=low, median=float(np.median(own)), max=high, histogram=tuple(counts.tolist()), edges=tuple(edges.tolist())
+    )
+
+
+def _edges(values: Floats, low: float, high: float) -> Floats:
+    """Of at most BINS bins. Whole numbers of a narrow range are equally many in each bin, so that none looks rare or empty
+    only because its bin holds fewer."""
     if low == high:
-        return (own.size,)
-    # min and max as they are, so that rounding pushes neither out of its bin
-    inner = np.geomspace(low, high, BINS + 1)[1:-1].clip(low, high)
-    return tuple(np.histogram(own, np.concatenate([[low], inner, [high]]))[0].tolist())
+        return np.array([low, high])
+    narrow = high <= WIDE * low
+    if (values % 1 == 0).all() and (narrow or high - low < 4 * BINS):
+        step = math.ceil((high - low + 1) / BINS)
+        return low - 0.5 + step * np.arange(math.ceil((high - low + 1) / step) + 1, dtype=np.float64)
+    if narrow:
+        return np.linspace(low, high, BINS + 1)
+    inner = np.geomspace(low, high, BINS + 1)[1:-1]
+    return np.array([low, *inner, high])  # both as they are, so that rounding pushes neither out of its bin
 
 
-def _spread(values: npt.ArrayLike) -> Spread | None:
-    own = np.asarray(values, dtype=np.float64)
-    if not own.size:
-        return None
-    return Spread(min=float(own.min()), median=float(np.median(own)), max=float(own.max()), histogram=_histogram(own))
+def _some(values: npt.ArrayLike) -> Spread | None:
+    """None of no values."""
+    return _spread(values) if np.size(values) else None
 
 
 def _region(cases: Sequence[Sequence[Channel]], whole: Sequence[Intensity]) -> tuple[Intensity, ...]:
@@ -173,8 +188,8 @@ def _masks(train: Dataset, cases: Sequence[CaseFacts]) -> tuple[ClassFacts, ...]
                 name=c.name,
                 cases=len(counts),
                 fraction=float(counts[:, 0].sum()) / max(1, total),
-                voxels=_spread(counts[:, 0]),
-                volume=_spread(known.prod(axis=1)),
+                voxels=_some(counts[:, 0]),
+                volume=_some(known.prod(axis=1)),
             )
         )
     return tuple(out)
@@ -187,7 +202,7 @@ def _labels(train: Dataset, axes: Sequence[tuple[int, ...]]) -> tuple[ClassFacts
     boxes = sum(len(own) for own in sides.values())
     out = []
     for k, c in enumerate(train.classes):
-        own = sides.get(k, np.zeros((0, 0)))
+        own = sides.get(k, NO_SIDES)
         out.append(
             ClassFacts(
                 value=c.value,
@@ -195,7 +210,7 @@ def _labels(train: Dataset, axes: Sequence[tuple[int, ...]]) -> tuple[ClassFacts
                 cases=cases[k],
                 fraction=len(own) / boxes if boxes else cases[k] / len(train.samples),
                 boxes=len(own),
-                box_sides=tuple(spread for side in own.T if (spread := _spread(side))),
+                box_sides=tuple(_spread(side) for side in own.T),
             )
         )
     return tuple(out)

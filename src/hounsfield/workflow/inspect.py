@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from hounsfield.core.errors import InputError
-from hounsfield.core.fingerprint import Fingerprint
+from hounsfield.core.fingerprint import ClassFacts, Fingerprint
 from hounsfield.core.plan import Options
 from hounsfield.data import duplicates
 from hounsfield.data.audit import audit, measure_all
@@ -23,9 +23,13 @@ from hounsfield.data.split import PARTS, make_split
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.plan.fingerprint import fingerprint
 from hounsfield.workflow.console import SILENT, Console, first_few
+from hounsfield.workflow.distributions import Drawn, bar, chosen, distributions
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.table import Table
+
+OF = {"segmentation": "voxels", "detection": "boxes"}  # what a class's share is of; else of cases
 
 
 class PartFacts(Options):
@@ -147,7 +151,8 @@ def show(found: Inspection) -> RenderableType:
     if found.parts:
         blocks += [Text(), _parts(found)]
     if found.measured is not None:
-        blocks += [Text(), _intensities(found.measured)]
+        for table in distributions(found.measured):
+            blocks += [Text(), table]
     lines = [Text(f"note: {shorten(note, 240)}", style="yellow") for note in found.notes]
     lines += [Text(f"fault: {fault}", style="red") for fault in found.faults]
     return Group(*blocks, *([Text()] if lines else []), *lines)
@@ -160,60 +165,79 @@ def _about(found: Inspection) -> RenderableType:
     rows = [("data", found.data), ("layout", f"{found.reader}: {found.found}"), ("task", found.kind or "none: no labels")]
     rows.append(("cases", f"{found.cases:,}"))
     rows.append(("patients", "unknown: each case counts as one" if found.patients is None else f"{found.patients:,}"))
-    m = found.measured
-    if m is not None:
-        rows.append(("channels", f"{', '.join(m.channels)} ({m.modality or 'modality unknown'}, {_counts(found.dtypes)})"))
-        rows.append(("shape", _range(m.shape_min, m.shape_median, m.shape_max, 0) + " voxels"))
-        if m.space == "none":
-            rows.append(("spacing", "unknown: distances are in pixels"))
-        else:
-            rows.append(("spacing", _range(m.spacing_min, m.spacing_median, m.spacing_max, 3) + " mm"))
-            rows.append(("orientation", _counts(found.orientations)))
+    if found.measured is not None:
+        rows += _geometry(found, found.measured)
     across = [c for c in found.copies if c.parts[0] != c.parts[1]]
     rows.append(("exact copies", _named(found.copies) + (f"; {len(across)} across parts" if across else "")))
-    if found.split != "none":
-        rows.append(("near copies", _named(found.near) + (" across parts" if found.near else "")))
+    rows.append(("near copies", _near(found)))
     table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
+    table.add_column(style="dim", no_wrap=True)
     table.add_column()
     for name, text in rows:
         table.add_row(Text(name), Text(text))
     return table
 
 
+def _geometry(found: Inspection, m: Fingerprint) -> list[tuple[str, str]]:
+    rows = [
+        ("channels", f"{first_few(m.channels)} ({m.modality or 'modality unknown'}, {_counts(found.dtypes)})"),
+        ("shape", _range(m.shape_min, m.shape_median, m.shape_max, 0) + " voxels"),
+    ]
+    if m.space == "none":
+        rows.append(("spacing", "unknown: distances are in pixels"))
+    else:
+        times = f", {m.anisotropy:.3g} times as coarse as fine" if m.anisotropy > 1.05 else ""
+        rows.append(("spacing", _range(m.spacing_min, m.spacing_median, m.spacing_max, 3) + f" mm{times}"))
+        rows.append(("orientation", _counts(found.orientations)))
+    if m.voxels_unknown:
+        rows.append(("unlabelled", f"{m.voxels_unknown / m.voxels:.1%} of voxels lie outside the valid masks"))
+    if m.constant_images:
+        rows.append(("constant", f"{m.constant_images:,} of {m.cases:,} images hold one value alone"))
+    return rows
+
+
+def _near(found: Inspection) -> str:
+    """How much repeats itself, and what leaks."""
+    every = found.measured.near_copies if found.measured else 0
+    parts = [f"{every:,} case{'s' * (every != 1)} nearly repeat{'s' * (every == 1)} another"] if every else []
+    if found.near:
+        parts.append(f"{len(found.near):,} across parts ({first_few((' ~ '.join(c.cases) for c in found.near), 2)})")
+    return "; ".join(parts) or "none"
+
+
 def _parts(found: Inspection) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
+    measured = found.measured.classes if found.measured else ()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    names = list(found.parts)
-    for heading in (f"split ({found.split})", *names):
-        table.add_column(Text(heading), justify="left" if heading not in names else "right")
-    if found.measured is not None and found.measured.classes:
-        table.add_column(Text("of voxels" if found.kind == "segmentation" else "of cases"), justify="right")
-    fractions = {c.name: f"{c.fraction:.2%}" for c in found.measured.classes} if found.measured else {}
-    table.add_row(Text("cases"), *(str(p.cases) for p in found.parts.values()))
+    table.add_column(Text(f"split ({found.split})"), overflow="ellipsis", no_wrap=True, max_width=24)
+    for heading in found.parts:
+        table.add_column(Text(heading), justify="right")
+    if measured:
+        table.add_column(Text(f"of {OF.get(found.kind or '', 'cases')}"), justify="right")
+        table.add_column(no_wrap=True)
+    table.add_row(Text("cases"), *(f"{p.cases:,}" for p in found.parts.values()))
     if found.patients is not None:
-        table.add_row(Text("patients"), *(str(p.patients) for p in found.parts.values()))
-    for name in next(iter(found.parts.values())).classes:
-        counts = [str(p.classes[name]) for p in found.parts.values()]
-        table.add_row(Text(f"with {name}"), *counts, fractions.get(name, ""))
+        table.add_row(Text("patients"), *("" if p.patients is None else f"{p.patients:,}" for p in found.parts.values()))
+    most = max((c.fraction for c in measured), default=0.0)
+    large, small = chosen(measured)
+    for c in large:
+        _class(table, c, found.parts, most)
+    if small:
+        table.add_row(Text(f"... {len(measured) - len(large) - len(small):,} more ..."))
+    for c in small:
+        _class(table, c, found.parts, most)
     if any(p.empty for p in found.parts.values()):
-        table.add_row(Text("empty masks"), *(str(p.empty) for p in found.parts.values()))
+        table.add_row(Text("empty masks"), *(f"{p.empty:,}" for p in found.parts.values()))
     return table
 
 
-def _intensities(m: Fingerprint) -> RenderableType:
-    from rich.table import Table
+def _class(table: Table, c: ClassFacts, parts: Mapping[str, PartFacts], most: float) -> None:
     from rich.text import Text
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("values")
-    for heading in ("0.5%", "median", "99.5%", "mean", "std"):
-        table.add_column(heading, justify="right")
-    for channel, i in zip(m.channels, m.intensity, strict=True):
-        table.add_row(Text(channel), *(f"{v:.4g}" for v in (i.low, i.median, i.high, i.mean, i.std)))
-    return table
+    counts = (f"{p.classes.get(c.name, 0):,}" for p in parts.values())
+    table.add_row(Text(f"with {c.name}"), *counts, f"{c.fraction:.2%}", Drawn(bar(c.fraction, most)))
 
 
 def _copies(found: Iterable[Duplicate]) -> tuple[Copy, ...]:
