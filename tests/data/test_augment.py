@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 import torch
 from scipy import ndimage
-from torch import Tensor
+from torch import Tensor, nn
 
 from hounsfield.core.plan import Augment
 from hounsfield.data import augment as module
@@ -205,7 +205,7 @@ def test_bending_is_smooth_and_as_large_as_asked() -> None:
 def test_blur_is_a_gaussian(monkeypatch: pytest.MonkeyPatch) -> None:
     image, _ = batch(3)
     draw = generator("cpu", 4)
-    out = module._soften(image, only(blur=1.5), draw)
+    out = module._soften(image.clone(), only(blur=1.5), draw)
     sigma = torch.rand(3, generator=generator("cpu", 4)) * 1.5
     for k in range(3):
         expected = ndimage.gaussian_filter(image[k].numpy(), (0, *[float(sigma[k])] * 3), mode="nearest", radius=(0, 4, 4, 4))
@@ -253,3 +253,57 @@ def test_the_region_that_is_read_holds_the_turned_patch() -> None:
         _, moved = augment(square.float(), square, (40, 40), (1, 1), how, generator("cpu", seed))
         assert moved is not None
         assert moved.eq(1).all()
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_blocks_change_nothing_and_the_input_is_left_alone(ndim: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows and samples are resampled together as they fit the cache."""
+    image, target = batch(ndim)
+    before = image.clone(), target.clone()
+    for how in (FULL[ndim].model_copy(update={"probability": 1.0}), only(noise=0.5, gamma=0.3, blur=1.0, contrast=0.3)):
+        whole = run(image, target, how)
+        for block in (1, 200, 3 * math.prod(PATCH[ndim]) // 2):
+            monkeypatch.setattr(module, "BLOCK", block)
+            cut = run(image, target, how)
+            assert torch.allclose(cut[0], whole[0], atol=1e-4)
+            assert torch.equal(cut[1], whole[1])
+        assert torch.equal(image, before[0])
+        assert torch.equal(target, before[1])
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_every_channel_and_label_is_read_at_its_own_place(ndim: int) -> None:
+    """As torch's own grid_sample reads them, with a rotation, a zoom, a shift and beyond the region."""
+    image, target = batch(ndim, size=4)
+    target = torch.cat([target, 3 - target], dim=1)
+    angles = (30.0,) if ndim == 2 else (0.0, 0.0, 30.0)
+    how = only(rotation=angles, scale=0.3, shift=0.2)
+    out, moved = run(image, target, how, seed=2)
+    draw = generator("cpu", 2)
+    turn = (2 * torch.rand(4, generator=draw) - 1) * math.radians(30)
+    torch.rand(4, generator=draw)  # who is chosen: everyone
+    zoom = 1 + (2 * torch.rand(4, generator=draw) - 1) * 0.3
+    torch.rand(4, generator=draw)
+    shift = (2 * torch.rand((4, ndim), generator=draw) - 1) * 0.2 * torch.tensor(PATCH[ndim])
+    matrix = torch.eye(ndim).repeat(4, 1, 1)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = turn.cos()
+    matrix[:, 0, 1], matrix[:, 1, 0] = -turn.sin(), turn.sin()
+    axes = [torch.arange(p) - (p - 1) / 2 for p in PATCH[ndim]]
+    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    middle = torch.tensor([(r - p) // 2 + (p - 1) / 2 for r, p in zip(READ[ndim], PATCH[ndim], strict=True)])
+    at = torch.einsum("bij,...j->b...i", matrix / zoom[:, None, None], offsets) + (shift + middle).reshape(4, *[1] * ndim, ndim)
+    grid = ((2 * at + 1) / torch.tensor(READ[ndim]) - 1).flip(-1)
+    expected = nn.functional.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    labels = nn.functional.grid_sample(target.float() - IGNORE, grid, mode="nearest", align_corners=False) + IGNORE
+    assert torch.allclose(out, expected, atol=1e-4)
+    assert (moved == IGNORE).any()
+    assert (moved == labels).float().mean() > 0.999
+
+
+def test_a_volume_of_one_slice_is_resampled_within_it() -> None:
+    image = torch.randn(2, 1, 1, 20, 20, generator=torch.Generator().manual_seed(0))
+    how = only(rotation=(20.0,), mirror=(2,), elastic=1.0)
+    out, _ = augment(image, None, (1, 16, 16), (1.0, 1.0, 1.0), how, generator("cpu", 0))
+    assert out.shape == (2, 1, 1, 16, 16)
+    assert out.isfinite().all()
+    assert float(out.std()) > 0.3
