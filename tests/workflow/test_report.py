@@ -11,17 +11,21 @@ import shutil
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
+from torch import nn
 
 from hounsfield.core.errors import InputError
+from hounsfield.core.plan import Plan
 from hounsfield.metrics.bootstrap import Interval
+from hounsfield.workflow.predict import Predictor
+from hounsfield.workflow.ready import Options
 from hounsfield.workflow.report import report
 from hounsfield.workflow.run import Run, read_json, write_json
-from hounsfield.workflow.train import Options, train
+from hounsfield.workflow.train import train
 
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
@@ -75,6 +79,22 @@ def moved(run: Run, folder: Path) -> Run:
     run = copy_of(run, folder)
     write_json(run.root / "run.json", {**run.record, "data": str(folder.parent / "secret" / "scans")})
     return run
+
+
+def folded(run: Run, folder: Path) -> Run:
+    """A copy of the run as of two folds: two members, and what they say about the cases they did not learn from."""
+    run = copy_of(run, folder)
+    shutil.move(run.root / "members" / "0-0", run.root / "members" / "kept")
+    for name in ("0-0", "1-0"):
+        shutil.copytree(run.root / "members" / "kept", run.root / "members" / name)
+    shutil.rmtree(run.root / "members" / "kept")
+    whole = read_json(run.root / "evaluation" / "val.json")
+    write_json(run.root / "evaluation" / "folds.json", {**whole, "part": "folds", "used_for": "development"})
+    written = read_json(run.root / "split.json")
+    ids = sorted(written["train"] + written["val"])
+    halves = [ids[: len(ids) // 2], ids[len(ids) // 2 :]]
+    write_json(run.root / "split.json", {**written, "folds": halves})
+    return Run(folder)
 
 
 @pytest.fixture(scope="module", params=["segmenter", "classifier"])
@@ -131,13 +151,15 @@ def test_pictures_show_the_cases_that_their_titles_name(run: Run, page: Page) ->
     cases = read_json(run.root / "evaluation" / "test.json")["cases"]
     worth = {c["id"]: c["dice"] if "dice" in c else c[f"p_{c['truth']}"] for c in cases}
     order = sorted(worth, key=lambda name: (worth[name], name))
-    shown = re.findall(r"(Worst|Second worst|Median|Best) (\S+)", " ".join(page.inside["figcaption"]).replace("\n", " "))
+    captions = [text for text in page.inside["figcaption"] if not text.startswith("The median case")]
+    shown = re.findall(r"(Worst|Second worst|Median|Best) (\S+)", " ".join(captions).replace("\n", " "))
     expected = {"Worst": order[0], "Second worst": order[1], "Median": order[len(order) // 2], "Best": order[-1]}
     names = dict(shown)
     for title, name in expected.items():
         # Caption and description run together where the line breaks.
         assert names[title].startswith(name)
-    assert page.tags["img"] == len(set(expected.values())) + 2
+    # Each once, two explained, and the median on the first page too.
+    assert page.tags["img"] == len(set(expected.values())) + 2 + 1
 
 
 def test_pictures_are_what_they_claim(page: Page) -> None:
@@ -163,6 +185,7 @@ def test_classes_have_their_figures_and_their_spread(segmenter: Run) -> None:
     page = Page(segmenter.root / "report.html")
     metrics = read_json(segmenter.root / "evaluation" / "test.json")["metrics"]
     assert len(re.findall('class="strip"', page.html)) == 2 * len(segmenter.plan.classes)
+    assert "<summary>All" not in page.html
     for c in segmenter.plan.classes:
         row = page.html.split(f"</span>{c.name}</th>")[1].split("</tr>")[0]
         assert Interval(**_known(metrics[f"dice_{c.name}"])).text() in row
@@ -174,9 +197,12 @@ def test_counts_of_the_data_stand_in_it(run: Run, page: Page) -> None:
     assert f"{len(split.train)} training, {len(split.val)} validation, {len(split.test)} test" in page.text
     for part, name in (("train", "training"), ("val", "validation"), ("test", "test")):
         row = page.html.split(f"<tr><th>{name} (drawn)</th>")[1].split("</tr>")[0]
+        assert int(re.findall(r">(\d+)</td>", row)[0]) == len(getattr(split, part))
+    classes = page.html.split("<h3>Classes</h3>")[1]
+    for c in run.plan.classes:
+        row = classes.split(f"</span>{c.name}</th>")[1].split("</tr>")[0]
         counts = [int(n) for n in re.findall(r">(\d+)</td>", row)]
-        assert counts[0] == len(getattr(split, part))
-        assert counts[-len(run.plan.classes) :] == list(run.record["classes"][part].values())
+        assert counts == [run.record["classes"][part][c.name] for part in ("train", "val", "test")]
 
 
 def test_the_command_repeats_the_training(run: Run, page: Page) -> None:
@@ -196,11 +222,11 @@ def test_names_are_escaped(classed: Path, tmp_path: Path) -> None:
     data = tmp_path / "a&b"
     shutil.copytree(classed / "healthy", data / "<b>bold")
     shutil.copytree(classed / "lesion", data / '"onload="x')
-    made = train(data, tmp_path / "<i>run", Options(budget="2steps", device="cpu"))
+    made = train(data, tmp_path / "<em>run", Options(budget="2steps", device="cpu"))
     page = Page(made.root / "report.html")
     assert page.inside["h1"] == ['a&b: "onload="x, <b>bold']
-    assert "<i>" in page.inside["title"][0]
-    assert page.tags["i"] == 0
+    assert "<em>" in page.inside["title"][0]
+    assert page.tags["em"] == 0
     assert "<b>bold/" in page.text
     assert not [name for _, name, _ in page.attributes if name.startswith("on")]
 
@@ -237,6 +263,8 @@ def test_an_unfinished_run_has_a_report(segmenter: Run, tmp_path: Path) -> None:
     assert "No pictures: nothing was evaluated yet" in page.text
     assert page.tags["img"] == 0
     assert len(re.findall("<svg viewBox", page.html)) >= 2  # loss and learning rate
+    assert "stopped before the 12 that were planned" in page.text
+    assert "has not been measured yet" in page.text
     shutil.rmtree(run.root / "members")
     assert "No step was taken." in Page(report(run, device="cpu")).text
 
@@ -258,8 +286,123 @@ def test_fewer_steps_than_planned_are_told(segmenter: Run, tmp_path: Path) -> No
     log.write_text("".join(f"{line}\n" for line in log.read_text().splitlines()[:7]))
     page = Page(report(run, device="cpu"))
     assert "7 steps" in page.text
-    assert "12 steps were planned" in page.text
+    assert "12 steps were planned, and the rate annealed early" in page.text
     assert "12 steps were planned" not in Page(segmenter.root / "report.html").text
+
+
+def test_the_first_words_say_what_was_trained_and_how_well(run: Run, page: Page) -> None:
+    stored = read_json(run.root / "evaluation" / "test.json")
+    figure = stored["metrics"][stored["headline"]]
+    first = page.text.split("Figures on the")[0]
+    assert f"was trained on {len(run.split.train)} 2D cases" in first
+    assert "12 steps" in first
+    assert f"On the {figure['n']} test cases, which took no part in training" in first
+    assert f"{figure['value']:.3f}" in first
+    assert "used for selection" in first.lower()
+
+
+def test_links_lead_somewhere(page: Page) -> None:
+    assert page.all("href", "a")
+    assert {link.removeprefix("#") for link in page.all("href", "a")} <= set(page.all("id"))
+
+
+def test_the_time_of_the_run_stands_in_it(segmenter: Run, tmp_path: Path) -> None:
+    run = moved(segmenter, tmp_path / "run")
+    stages = [{"name": "read", "start": 0.0, "end": 3.0}, {"name": "train 0-0", "start": 4.0, "end": 44.0}]
+    write_json(run.root / "timeline.json", {"budget": 60.0, "stages": stages})
+    log = next(run.root.glob("members/*/metrics.jsonl"))
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    for k, row in enumerate(rows):
+        row.update(seconds=1.0 * (k + 1), wait=0.003, augment=0.1)
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    page = Page(report(run, device="cpu"))
+    assert "73% of the budget of 60 s" in page.text
+    assert "The step waited 0.3% of the time for data; 10% went into augmentation" in page.text
+    assert "#time" in page.all("href", "a")
+    bars = [style for style in page.all("style", "i") if "left" in style]
+    assert "left: 6.67%; width: 66.67%" in bars
+    for old in ("timeline.json", *(str(p.relative_to(run.root)) for p in [log])):
+        (run.root / old).unlink()
+    page = Page(report(run, device="cpu"))
+    assert "Where the time went" not in page.text
+    assert "#time" not in page.all("href", "a")
+
+
+def test_members_of_folds_are_told_apart_from_the_whole(segmenter: Run, tmp_path: Path) -> None:
+    run = folded(segmenter, tmp_path / "run")
+    page = Page(report(run, device="cpu"))
+    assert "The development estimate" in page.text
+    assert "each case predicted only by those that did not train on it" in page.text
+    assert "Figures on the out-of-fold part" in page.text
+    assert "2 networks, each a unet" in page.text
+    assert "2 members" in page.text
+    sizes = ", ".join(str(len(fold)) for fold in run.split.folds)
+    assert f"in folds of {sizes} cases" in page.text
+    order = [page.text.index(f"Figures on the {part} part") for part in ("test", "out-of-fold", "validation")]
+    assert order == sorted(order)
+    assert page.text.count("member 1-0") == 3  # each curve names it
+
+
+def test_cases_out_of_fold_are_predicted_by_the_members_of_their_fold(
+    segmenter: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = folded(segmenter, tmp_path / "run")
+    (run.root / "evaluation" / "test.json").unlink()
+    used: list[int] = []
+    made = Predictor.of.__func__  # type: ignore[attr-defined]
+
+    def of(cls: type[Predictor], plan: Plan, models: list[nn.Module]) -> Predictor:
+        used.append(len(models))
+        return cast(Predictor, made(cls, plan, models))
+
+    monkeypatch.setattr(Predictor, "of", classmethod(of))
+    page = Page(report(run, device="cpu"))
+    assert used
+    assert set(used) == {1}  # of the two members
+    assert "predicted anew by the members that did not train on them" in page.text
+
+
+def test_pictures_wait_for_time(classifier: Run, tmp_path: Path) -> None:
+    run = copy_of(classifier, tmp_path / "run")
+    page = Page(report(run, device="cpu", seconds=-1.0))
+    assert page.tags["img"] == 0
+    assert "No pictures: the budget left no time for them" in page.text
+
+
+def test_two_hundred_classes_stay_a_page(classifier: Run, tmp_path: Path) -> None:
+    run = moved(classifier, tmp_path / "run")
+    names = [f"class-{k:03d}" for k in range(200)]
+    plan = read_json(run.root / "plan.json")
+    plan["classes"] = [{"value": k, "name": name} for k, name in enumerate(names)]
+    write_json(run.root / "plan.json", plan)
+    counts = {part: dict.fromkeys(names, 3) for part in ("train", "val", "test")}
+    write_json(run.root / "run.json", {**run.record, "classes": counts})
+    found = read_json(run.root / "evaluation" / "test.json")
+    (run.root / "evaluation" / "val.json").unlink()
+    others = {f"p_{name}": 0.001 for name in names}
+    found["cases"] = [
+        {
+            "id": f"case-{k}-{j}",
+            "truth": name,
+            "unknown": "",
+            "prediction": "class-007" if k == 5 else name,
+            **others,
+            f"p_{name}": 0.8,
+        }
+        for k, name in enumerate(names)
+        for j in range(3)
+    ]
+    write_json(run.root / "evaluation" / "test.json", found)
+    page = Page(report(run, device="cpu"))
+    assert "These are the 10 classes that were recognised least" in page.text
+    assert "All 200 classes" in page.text
+    matrix = page.html.split('<table class="matrix">')[1].split("</table>")[0]
+    assert matrix.count("<tr>") == 11
+    assert "class-005" in matrix
+    assert "class-007" in matrix
+    folded_away = re.sub(r"<details>.*?</details>", "", page.html, flags=re.DOTALL)
+    assert folded_away.count("class-1") < 20
+    assert len(page.html) < 400_000
 
 
 def test_a_wrong_device_is_an_error(segmenter: Run) -> None:

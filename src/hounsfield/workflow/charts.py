@@ -1,82 +1,56 @@
-"""Charts of a report: curves as inline SVG in the page's own colours, distributions as paths."""
+"""Charts of a report: the curves of a training, and distributions as paths."""
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from hounsfield.workflow.run import Run
+from hounsfield.workflow.svg import Axes, Floats, Ints, chart
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-Floats = npt.NDArray[np.float64]
-
-POINTS: Final = 400  # of a drawn curve: more steps are drawn together, as their mean within their range
+POINTS: Final = 240  # of a drawn curve: more steps are drawn together, as their mean within their range
 BINS: Final = 40  # of a distribution strip
-# What matplotlib draws in these colours takes the page's own, so that a chart follows light, dark and print.
-INKS: Final = {"#010101": "var(--text)", "#020202": "var(--faint)", "#030303": "var(--accent)", "#040404": "var(--second)"}
+
+Log = list[dict[str, Any]]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """svg: an <svg> element for use inside HTML. about: what it shows, for those who do not see it."""
+    """svg: an <svg> element for use inside HTML. about: what it shows, also for those who do not see it."""
 
     title: str
     about: str
     svg: str
 
 
-def read_log(member: Path) -> list[dict[str, Any]]:
+def read_log(member: Path) -> Log:
     """The lines of a member's `metrics.jsonl`, less a last one that was cut off."""
     path = member / "metrics.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     return [json.loads(line) for line in lines if line.endswith("}")]
 
 
-def curves(run: Run, headline: str, final: float = math.nan) -> tuple[Chart, ...]:
-    """Loss, looks at the validation part and learning rate over the steps; a line for each member; none before any step.
+def read_logs(run: Run) -> dict[str, Log]:
+    """The log of every member that took a step, by the name of its folder: those of fold 0 first."""
+    folders = sorted((run.root / "members").glob("*"), key=lambda p: [int(n) if n.isdigit() else -1 for n in p.name.split("-")])
+    return {folder.name: log for folder in folders if (log := read_log(folder))}
 
-    headline: name of the figure that was looked at. final: its value on the whole validation part after training, NaN where
-    there is none.
+
+def curves(logs: Mapping[str, Log], headline: str, final: float = math.nan) -> tuple[Chart, ...]:
+    """Loss, looks at held-out cases and learning rate over the steps; a line for each member; none before any step.
+
+    headline: name of the figure that was looked at. final: its value on the whole part after training, NaN where there is none.
     """
-    logs = [log for member in sorted((run.root / "members").glob("*")) if (log := read_log(member))]
     if not logs:
         return ()
-    last = logs[0][-1]
-    end = last["step"]
-    charts = [_chart("Training loss", f"ends at {last['loss']:.3f}", end, lambda axes: _losses(axes, logs))]
-    looks = [[(row["step"], row["value"]) for row in log if _finite(row["value"])] for log in logs]
-    if any(looks):
-        seen = ", ".join(f"{value:.3f}" for _, value in looks[0])
-        whole = f"; {final:.3f} on the whole part after training (diamond)" if math.isfinite(final) else ""
-        charts.append(
-            _chart(
-                f"{headline} on the validation part",
-                f"on a few cases during training: {seen}{whole}",
-                end,
-                lambda axes: _looks(axes, looks, end, final),
-            )
-        )
-    peak = max(row["lr"] for row in logs[0])
-    charts.append(
-        _chart(
-            "Learning rate",
-            f"peak {peak:.2g}, ends at {last['lr']:.2g}",
-            end,
-            lambda axes: [axes.plot(*_columns(log, "lr"), color="#030303", linewidth=1.2) for log in logs],
-        )
-    )
-    return tuple(charts)
+    charts = [_losses(logs), _looks(logs, headline, final), _rates(logs)]
+    return tuple(made for made in charts if made is not None)
 
 
 def strip(values: Sequence[float], low: float = 0.0, high: float = 1.0) -> str:
@@ -90,79 +64,102 @@ def strip(values: Sequence[float], low: float = 0.0, high: float = 1.0) -> str:
     return "".join(f"M{x:.2f} 20v{-t:.2f}h{wide * 0.84:.2f}v{t:.2f}z" for x, t in bars)
 
 
-def _losses(axes: Axes, logs: Sequence[list[dict[str, Any]]]) -> None:
-    columns = [_columns(log, "loss") for log in logs]
-    for step, loss in columns:
-        _loss(axes, step, loss)
-    every = np.concatenate([loss for _, loss in columns])
+def thinned(count: int, most: int = POINTS) -> Ints:
+    """Where the groups begin when `count` neighbours are drawn together as `most` points at most."""
+    group = np.arange(count) * min(most, count) // count
+    return np.flatnonzero(np.diff(group, prepend=-1))
+
+
+def _losses(logs: Mapping[str, Log]) -> Chart | None:
+    columns = {name: _columns(log, "loss") for name, log in logs.items()}
+    columns = {name: (step, loss) for name, (step, loss) in columns.items() if len(loss)}
+    if not columns:
+        return None
+    every = np.concatenate([loss for _, loss in columns.values()])
     # The first steps of a fresh network would press the rest of the curve flat.
     top = float(np.quantile(every, 0.98)) if len(every) > 50 else float(every.max())
-    axes.set_ylim(min(0.0, float(every.min())), max(top * 1.08, 1e-6))
+    low = min(0.0, float(every.min()))
+    axes = Axes(_steps(logs), (low, max(top * 1.08, low + 1e-6)))
+    marks = []
+    for name, (step, loss) in columns.items():
+        starts = thinned(len(loss))
+        at = step[starts]
+        if len(columns) == 1:  # the ranges of several members would hide one another
+            lowest, highest = np.minimum.reduceat(loss, starts), np.maximum.reduceat(loss, starts)
+            raw = len(starts) == len(loss)
+            marks.append(axes.line(at, loss, width=0.8, opacity=0.4) if raw else axes.band(at, lowest, highest, opacity=0.22))
+        means = np.add.reduceat(loss, starts) / np.diff(starts, append=len(loss))
+        marks.append(axes.line(at, _smooth(means), opacity=_opacity(columns), about=_named(name, columns)))
+    return Chart("Training loss", f"ends at {_range([loss[-1] for _, loss in columns.values()])}", chart(axes, marks, "step"))
 
 
-def _loss(axes: Axes, step: Floats, loss: Floats) -> None:
-    group = np.arange(len(loss)) * min(POINTS, len(loss)) // len(loss)
-    starts = np.flatnonzero(np.diff(group, prepend=-1))
-    at = step[starts]
-    if len(starts) < len(loss):
-        axes.fill_between(
-            at, np.minimum.reduceat(loss, starts), np.maximum.reduceat(loss, starts), color="#030303", alpha=0.22, linewidth=0
-        )
-    else:
-        axes.plot(step, loss, color="#030303", alpha=0.35, linewidth=0.7)
-    means = np.add.reduceat(loss, starts) / np.diff(starts, append=len(loss))
-    axes.plot(at, _smooth(means), color="#030303", linewidth=1.2)
-
-
-def _looks(axes: Axes, looks: list[list[tuple[int, float]]], end: int, final: float) -> None:
-    for line in looks:
-        if line:
-            axes.plot(*zip(*line, strict=True), color="#030303", linewidth=1.2, marker="o", markersize=3.5)
+def _looks(logs: Mapping[str, Log], headline: str, final: float) -> Chart | None:
+    looks = {name: _columns(log, "value") for name, log in logs.items()}
+    looks = {name: line for name, line in looks.items() if len(line[0])}
+    if not looks:
+        return None
+    every = np.concatenate([value for _, value in looks.values()] + [np.array([final] if math.isfinite(final) else [])])
+    # Figures lie in [0, 1] for the most part; their chart is not blown up to less than a tenth of it.
+    spread = max(0.1, float(np.ptp(every)) * 1.3)
+    middle = float(every.max() + every.min()) / 2
+    low, high = middle - spread / 2, middle + spread / 2
+    if every.min() >= 0 and every.max() <= 1:  # a share has no axis beyond
+        low, high = max(0.0, low), min(1.0, high)
+    axes = Axes(_steps(logs), (low, high))
+    marks = []
+    for name, (step, value) in looks.items():
+        marks += [axes.line(step, value, opacity=_opacity(looks), about=_named(name, looks)), axes.dots(step, value)]
+    whole = ""
     if math.isfinite(final):
-        axes.plot([end], [final], color="#040404", marker="D", markersize=4.5, linestyle="none", clip_on=False)
-    axes.margins(y=0.15)
+        marks.append(axes.diamond(axes.x[1], final, about=f"{final:.3f}"))
+        whole = f"; {final:.3f} on all held-out cases after training (diamond)"
+    one = len(looks) == 1
+    seen = (
+        ", ".join(f"{v:.3f}" for v in next(iter(looks.values()))[1])
+        if one
+        else f"last {_range([v[-1] for _, v in looks.values()])}"
+    )
+    about = f"on a few held-out cases during training: {seen}{whole}"
+    return Chart(f"{headline} while training", about, chart(axes, marks, "step"))
 
 
-def _chart(title: str, about: str, end: int, draw: Callable[[Axes], object]) -> Chart:
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 9, "path.simplify": True}):
-        figure = Figure(figsize=(3.6, 2.1), layout="constrained")
-        FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        draw(axes)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side == "bottom")
-            spine.set_color("#020202")
-        axes.grid(axis="y", color="#020202", linewidth=0.5)
-        axes.tick_params(length=0, labelcolor="#010101")
-        axes.locator_params(nbins=5)
-        axes.set_xlabel("step", color="#010101")
-        axes.set_xlim(0, end)
-        out = io.StringIO()
-        figure.savefig(out, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    return Chart(title, about, _inline(out.getvalue()))
+def _rates(logs: Mapping[str, Log]) -> Chart | None:
+    columns = {name: _columns(log, "lr") for name, log in logs.items()}
+    peak = max((float(rate.max()) for _, rate in columns.values() if len(rate)), default=0.0)
+    if peak <= 0:
+        return None
+    axes = Axes(_steps(logs), (0.0, peak * 1.08))
+    marks = [
+        axes.line(s[t], r[t], opacity=_opacity(columns), about=_named(n, columns))
+        for n, (s, r) in columns.items()
+        if len(r)
+        for t in (thinned(len(r)),)
+    ]
+    last = [float(rate[-1]) for _, rate in columns.values() if len(rate)]
+    return Chart("Learning rate", f"peak {peak:.2g}, ends at {max(last):.2g}", chart(axes, marks, "step"))
 
 
-def _inline(svg: str) -> str:
-    """An SVG file as an element inside HTML: no header, no fixed size, no names that clash, the page's colours and letters."""
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", svg)
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    svg = re.sub(r"<svg[^>]*?viewBox=\"([^\"]*)\"[^>]*>", r'<svg viewBox="\1" aria-hidden="true">', svg, count=1)
-    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
-    svg = re.sub(r"font-family: [^;\"]*", "font-family: inherit", svg)
-    for ink, name in INKS.items():
-        svg = svg.replace(ink, name)
-    return svg
+def _steps(logs: Mapping[str, Log]) -> tuple[float, float]:
+    return 0.0, float(max(log[-1]["step"] for log in logs.values()))
 
 
-def _columns(log: list[dict[str, Any]], name: str) -> tuple[Floats, Floats]:
+def _range(values: Sequence[float]) -> str:
+    """ "0.412", or of several members "0.391 to 0.450"."""
+    low, high = min(values), max(values)
+    return f"{low:.3f}" if len(values) == 1 else f"{low:.3f} to {high:.3f}"
+
+
+def _opacity(lines: Mapping[str, object]) -> float:
+    return 1.0 if len(lines) == 1 else 0.65
+
+
+def _named(name: str, lines: Mapping[str, object]) -> str:
+    return f"member {name}" if len(lines) > 1 else ""
+
+
+def _columns(log: Log, name: str) -> tuple[Floats, Floats]:
     """(steps, values) of a log, only where the value is finite."""
-    rows = [(row["step"], row[name]) for row in log if _finite(row[name])]
+    rows = [(row["step"], row[name]) for row in log if _finite(row.get(name))]
     table = np.array(rows, dtype=np.float64).reshape(-1, 2)
     return table[:, 0], table[:, 1]
 

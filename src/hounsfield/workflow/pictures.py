@@ -5,10 +5,11 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
@@ -20,13 +21,23 @@ from hounsfield.core.sample import Sample
 from hounsfield.tasks import RGB, TASKS, Row
 from hounsfield.tasks.parts import drawing
 from hounsfield.workflow.console import Console, track
+from hounsfield.workflow.device import choose_device
 from hounsfield.workflow.evaluate import Evaluation
 from hounsfield.workflow.explain import heatmap
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.run import Run
 from hounsfield.workflow.tables import describe
 
+if TYPE_CHECKING:
+    from PIL import Image as Pillow
+
 WIDEST: Final = 960  # pixels of a picture in the report
+PLAIN: Final = 60_000  # bytes of a PNG up to which a JPEG is not tried
+PLACES: Final = ("worst", "second worst", "median", "best")  # in the page
+URGENCY: Final = ("worst", "best", "median", "second worst")  # in time, which may end
+NO_TIME: Final = "the budget left no time for them; hounsfield report draws them"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class Picture:
 @dataclass(frozen=True)
 class Gallery:
     """part: of which the cases are. key: how to read a case's picture. no_cases, no_heat: why pictures are left out, "" where
-    they are there."""
+    they are there. short: whether cases were left out for want of time."""
 
     part: str = ""
     key: str = ""
@@ -52,10 +63,12 @@ class Gallery:
     heat: tuple[Picture, ...] = ()
     no_cases: str = ""
     no_heat: str = ""
+    short: bool = False
 
 
 @dataclass(frozen=True)
 class _Drawn:
+    predictor: Predictor
     title: str
     row: Row
     sample: Sample
@@ -63,30 +76,68 @@ class _Drawn:
     prediction: Prediction
 
 
-def gallery(run: Run, evaluation: Evaluation | None, device: str, console: Console) -> Gallery:
-    """Pictures of `evaluation`'s two worst, its median and its best case; where data or weights are gone only the reason."""
+def gallery(
+    run: Run,
+    evaluation: Evaluation | None,
+    device: str,
+    console: Console,
+    *,
+    folds: Sequence[Sequence[str]] = (),
+    seconds: float = math.inf,
+) -> Gallery:
+    """Pictures of `evaluation`'s two worst, its median and its best case; where data or weights are gone only the reason.
+
+    folds: ids of each fold of a cross-validation; the cases of the part "folds" are predicted as they were measured, by the
+    members of their own fold. seconds: that this may take; a picture that would likely overstep it is left out.
+    """
     if evaluation is None:
         return Gallery(no_cases="nothing was evaluated yet")
-    try:
-        predictor = Predictor(run, device)
-        drawn = _predict(predictor, _pick(run, evaluation, predictor), console)
-    except (InputError, ResourceError) as error:
-        return Gallery(part=evaluation.part, no_cases=_why(run, error))
-    cases = tuple(_case(run.plan, predictor, evaluation.headline, case) for case in drawn)
-    slices = ", the slice with most of the truth" if run.plan.ndim == 3 else ""
-    key = f"Left the image{slices}; right the truth filled and the prediction outlined, each class in its colour."
+    watch = _Watch(seconds)
     dense = TASKS.load(run.plan.task).KIND == "dense"
+    slices = ", the slice with most of the truth" if run.plan.ndim == 3 else ""
+    key = (
+        f"Left the image{slices}; right the truth filled and the prediction outlined, each class in its colour."
+        if dense
+        else ""
+    )
+    try:
+        chosen = _pick(run, evaluation)
+        predictor_of = _predictors(run, device, folds if evaluation.part == "folds" else ())
+        drawn = [_drawn(predictor_of, *case) for case in watch.while_time(track(console, "drawing cases", chosen))]
+    except (InputError, ResourceError) as error:
+        return Gallery(evaluation.part, no_cases=_why(run, error))
+    if not drawn:
+        return Gallery(evaluation.part, no_cases=NO_TIME)
+    drawn.sort(key=lambda case: PLACES.index(case.title))
+    cases = tuple(_case(run.plan, evaluation.headline, case) for case in drawn)
+    short = len(drawn) < len(chosen)
     try:
         ends = [case for case in drawn if case.title in ("worst", "best")]
-        heat = tuple(_heat(run.plan, predictor, case) for case in track(console, "explaining", ends))
+        heat = tuple(_heat(run.plan, case) for case in watch.while_time(track(console, "explaining", ends)))
     except (InputError, ResourceError) as error:
-        return Gallery(evaluation.part, key if dense else "", cases, no_heat=_why(run, error))
-    return Gallery(evaluation.part, key if dense else "", cases, heat)
+        return Gallery(evaluation.part, key, cases, no_heat=_why(run, error), short=short)
+    return Gallery(evaluation.part, key, cases, heat, no_heat="" if heat else NO_TIME, short=short)
 
 
-def _pick(run: Run, evaluation: Evaluation, predictor: Predictor) -> list[tuple[str, Row, Sample]]:
-    """(title, row, sample) of the cases shown, the worst first; fewer where there are fewer."""
-    worth: Callable[[Row], float] = predictor.solver.metrics().worth
+class _Watch:
+    """Lets pictures be made while there is time for one more as slow as the slowest."""
+
+    def __init__(self, seconds: float) -> None:
+        self.ends = time.monotonic() + seconds
+        self.slowest = 0.0
+
+    def while_time(self, items: Iterable[T]) -> Iterator[T]:
+        for item in items:
+            begun = time.monotonic()
+            if begun + self.slowest >= self.ends:
+                return
+            yield item
+            self.slowest = max(self.slowest, time.monotonic() - begun)
+
+
+def _pick(run: Run, evaluation: Evaluation) -> list[tuple[str, Row, Sample]]:
+    """(title, row, sample) of the cases shown, the most telling first; fewer where there are fewer."""
+    worth = run.solver.metrics().worth
     rows = sorted((r for r in evaluation.rows if math.isfinite(worth(r))), key=lambda r: (worth(r), str(r["id"])))
     places = {"best": len(rows) - 1, "median": len(rows) // 2, "second worst": 1, "worst": 0}
     kept = {at: title for title, at in places.items() if 0 <= at < len(rows)}  # of one case with several titles the last
@@ -94,23 +145,41 @@ def _pick(run: Run, evaluation: Evaluation, predictor: Predictor) -> list[tuple[
     gone = [str(rows[at]["id"]) for at in kept if str(rows[at]["id"]) not in samples]
     if gone:
         raise InputError("NOT_FOUND", gone[0], found="no such case", expected="the run's cases", fix="put it back")
-    return [(title, rows[at], samples[str(rows[at]["id"])]) for at, title in sorted(kept.items())]
+    chosen = [(title, rows[at], samples[str(rows[at]["id"])]) for at, title in kept.items()]
+    return sorted(chosen, key=lambda case: URGENCY.index(case[0]))
 
 
-def _predict(predictor: Predictor, chosen: Sequence[tuple[str, Row, Sample]], console: Console) -> list[_Drawn]:
-    out = []
-    for title, row, sample in track(console, "drawing cases", chosen):
-        image = predictor.read(sample)
-        out.append(_Drawn(title, row, sample, image, predictor(image)))
-    return out
+def _predictors(run: Run, device: str, folds: Sequence[Sequence[str]]) -> Callable[[str], Predictor]:
+    """Who predicts the case of an id: all members, or with folds those that did not train on it. Raises InputError NOT_A_RUN
+    where they are not there."""
+    if not folds:
+        whole = Predictor(run, device)
+        return lambda _: whole
+    models = dict(zip((m.name for m in run.members), run.models(choose_device(device)), strict=True))
+
+    def of(case: str) -> Predictor:
+        fold = next((k for k, ids in enumerate(folds) if case in ids), None)
+        own = [model for name, model in models.items() if name.split("-")[0] == str(fold)]
+        if not own:
+            found = f"no member of the fold of {case}"
+            raise InputError("NOT_A_RUN", run.root, found=found, expected="one", fix="finish the training with --resume")
+        return Predictor.of(run.plan, own)
+
+    return of
 
 
-def _case(plan: Plan, predictor: Predictor, headline: str, case: _Drawn) -> Picture:
+def _drawn(predictor_of: Callable[[str], Predictor], title: str, row: Row, sample: Sample) -> _Drawn:
+    predictor = predictor_of(sample.id)
+    image = predictor.read(sample)
+    return _Drawn(predictor, title, row, sample, image, predictor(image))
+
+
+def _case(plan: Plan, headline: str, case: _Drawn) -> Picture:
     caption = describe(case.row, headline, plan.classes)
-    return _picture(case, caption, predictor.solver.draw(case.image, case.sample, case.prediction))
+    return _picture(case, caption, case.predictor.solver.draw(case.image, case.sample, case.prediction))
 
 
-def _heat(plan: Plan, predictor: Predictor, case: _Drawn) -> Picture:
+def _heat(plan: Plan, case: _Drawn) -> Picture:
     if isinstance(case.prediction, ClassScores):
         target, where = int(np.argmax(case.prediction.probabilities)), None
         said = "the class that was predicted"
@@ -118,7 +187,7 @@ def _heat(plan: Plan, predictor: Predictor, case: _Drawn) -> Picture:
         assert isinstance(case.prediction, Image)
         target, where = _largest(plan, case.prediction), case.prediction
         said = "the largest class that was predicted"
-    heat = heatmap(predictor, case.image, target, where)
+    heat = heatmap(case.predictor, case.image, target, where)
     return _picture(case, f"evidence for {plan.classes[target].name}, {said}", drawing.heat(case.image, heat))
 
 
@@ -135,19 +204,24 @@ def _picture(case: _Drawn, caption: str, rgb: RGB) -> Picture:
 
 
 def encode(rgb: RGB) -> tuple[str, int, int]:
-    """A picture (H, W, 3) as a data: address, no wider than WIDEST, PNG or JPEG, whichever is smaller; its width and height."""
+    """A picture (H, W, 3) as a data: address, no wider than WIDEST; its width and height. PNG, or JPEG where that is smaller
+    and the PNG is large."""
     from PIL import Image as Pillow
 
     picture = Pillow.fromarray(rgb)
     if picture.width > WIDEST:
         picture = picture.resize((WIDEST, max(1, round(picture.height * WIDEST / picture.width))), Pillow.Resampling.LANCZOS)
-    coded = []
-    for kind, options in (("png", {"optimize": True}), ("jpeg", {"quality": 90, "subsampling": 0})):
-        out = io.BytesIO()
-        picture.save(out, kind, **options)
-        coded.append((kind, out.getvalue()))
-    kind, data = min(coded, key=lambda pair: len(pair[1]))
+    kind, data = "png", _coded(picture, "png", compress_level=6)
+    if len(data) > PLAIN:
+        lossy = _coded(picture, "jpeg", quality=88, subsampling=0)
+        kind, data = ("jpeg", lossy) if len(lossy) < len(data) else (kind, data)
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}", picture.width, picture.height
+
+
+def _coded(picture: Pillow.Image, kind: str, **options: int) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, kind, **options)
+    return out.getvalue()
 
 
 def _why(run: Run, error: InputError | ResourceError) -> str:

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import hounsfield
+from hounsfield.core.plan import Plan
 from hounsfield.metrics.bootstrap import Interval
-from hounsfield.workflow.charts import curves, read_log
+from hounsfield.workflow.charts import Log, curves, read_logs
+from hounsfield.workflow.cohort import class_lines, spreads
+from hounsfield.workflow.confusions import MANY
 from hounsfield.workflow.console import SILENT, Console, first_few
+from hounsfield.workflow.cover import capital, in_order, measured, millions, trained
 from hounsfield.workflow.device import choose_device
 from hounsfield.workflow.evaluate import Evaluation, stored
 from hounsfield.workflow.pictures import gallery
 from hounsfield.workflow.run import Run, build, read_json, write_text
 from hounsfield.workflow.tables import PARTS, decisions, section, title
+from hounsfield.workflow.timeline import budget, seconds_text, steps
 
 
-def report(run: Run | str | Path, *, device: str = "auto", console: Console = SILENT) -> Path:
+def report(run: Run | str | Path, *, device: str = "auto", console: Console = SILENT, seconds: float = math.inf) -> Path:
     """Write `report.html` into the run, from what the run holds and a few of its cases predicted anew for the pictures.
 
+    seconds: that the pictures may take, the greatest part of the work; those that would overstep it are left out.
     Where data or weights are gone the pictures are left out, and the report says why. Raises InputError NOT_A_RUN, BAD_PLAN,
     NOT_FOUND (a record of the run is missing), BAD_OPTION (device).
     """
@@ -38,44 +44,73 @@ def report(run: Run | str | Path, *, device: str = "auto", console: Console = SI
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page.filters |= {"by": _by, "inline": Markup, "few": first_few, "bounds": _bounds, "count": _count}
-    html = page.get_template("report.html.jinja").render(_content(opened, device, console))
+    page.filters |= {
+        "by": _by,
+        "inline": Markup,
+        "few": first_few,
+        "bounds": _bounds,
+        "count": _count,
+        "capitalize_first": capital,
+    }
+    html = page.get_template("report.html.jinja").render(_content(opened, device, console, seconds))
     path = opened.root / "report.html"
     write_text(path, html)
     return path
 
 
-def _content(run: Run, device: str, console: Console) -> dict[str, Any]:
+def _content(run: Run, device: str, console: Console, seconds: float) -> dict[str, Any]:
     """What the page shows."""
-    plan, record, evaluations = run.plan, run.record, stored(run)
+    plan, record, evaluations, logs = run.plan, run.record, in_order(stored(run)), read_logs(run)
     own = [e for e in evaluations if e.part in PARTS]
     shown = own[0] if own else None
-    ends = [log[-1] for member in run.members if (log := read_log(member))]
+    weights, folds = _weights(plan), run.split.folds or ()
+    parts = {part: name for part, name in PARTS.items() if record["cases"].get(part)}
     return {
         "version": hounsfield.__version__,
         "today": f"{date.today():%d %B %Y}".lstrip("0"),
         "run": run.root.resolve().name,
         "folder": Path(record["data"]).name,
+        "lead": (trained(run, weights, logs), measured(shown, record)),
         "plan": plan,
         "record": record,
         "split": run.split,
+        "folds": [len(ids) for ids in folds],
         "facts": run.fingerprint,
-        "parts": {part: name for part, name in PARTS.items() if record["cases"].get(part)},
-        "weights": sum(p.numel() for p in build(plan).parameters()),
-        "members": len(run.members),
-        "ended": ends[0] if ends else None,
+        "parts": parts,
+        "class_lines": class_lines(plan, record, run.fingerprint, list(parts)),
+        "spreads": spreads(run.fingerprint),
+        "weights": millions(weights),
+        "members": _members(run, logs),
+        "early": sum(log[-1]["step"] < plan.training.steps for log in logs.values()) if run.members else 0,
         "sections": [section(e, plan, run.solver.metrics()) for e in evaluations],
-        "charts": curves(run, title(shown.headline) if shown else "Figure", _final(evaluations)),
-        "gallery": gallery(run, shown, device, console),
+        "charts": curves(logs, title(shown.headline) if shown else "Figure", _final(evaluations)),
+        "budget": budget(run),
+        "steps": steps(logs),
+        "gallery": gallery(run, shown, device, console, folds=folds, seconds=seconds),
         "decisions": decisions(plan),
         "environment": read_json(run.root / "environment.json"),
         "command": _command(run),
+        "many": MANY,
     }
 
 
+def _members(run: Run, logs: Mapping[str, Log]) -> list[dict[str, Any]]:
+    """A line for each member that took a step."""
+    ended = {folder.name for folder in run.members}
+    return [
+        {"name": name, "steps": log[-1]["step"], "seconds": seconds_text(log[-1]["seconds"]), "ended": name in ended}
+        for name, log in logs.items()
+    ]
+
+
+def _weights(plan: Plan) -> int:
+    """Of one member's network."""
+    return sum(p.numel() for p in build(plan).parameters())
+
+
 def _final(evaluations: Iterable[Evaluation]) -> float:
-    """The headline figure of the whole validation part; NaN where there is none."""
-    return next((e.metrics[e.headline].value for e in evaluations if e.part == "val"), math.nan)
+    """The headline figure on all held-out cases of those that were looked at in training; NaN where there is none."""
+    return next((e.metrics[e.headline].value for e in evaluations if e.part in ("val", "folds")), math.nan)
 
 
 def _command(run: Run) -> str:

@@ -1,4 +1,4 @@
-"""Tables of a report: figures, classes, confusions, worst cases and decisions, as plain values for the page."""
+"""Tables of a report: figures, classes, worst cases and decisions, as plain values for the page."""
 
 from __future__ import annotations
 
@@ -11,49 +11,57 @@ from hounsfield.core.plan import Class, Plan
 from hounsfield.metrics.bootstrap import Interval
 from hounsfield.tasks import Metrics, Row
 from hounsfield.workflow.charts import strip
+from hounsfield.workflow.confusions import SHOWN, Matrix, Recognised, is_multilabel, matrix, recognised
+from hounsfield.workflow.console import first_few
 from hounsfield.workflow.evaluate import Evaluation
 
-PARTS: Final = {"train": "training", "val": "validation", "test": "test"}
+PARTS: Final = {"train": "training", "val": "validation", "test": "test", "folds": "out-of-fold"}
 USES: Final = {
     "selection": "Used for selection: it was looked at during training, so these figures may flatter.",
     "report": "Used for reporting alone: opened once, after training.",
+    "development": (
+        "The development estimate: it speaks of the single members, each case predicted only by those that did not train on it,"
+        " and these cases chose nothing."
+    ),
     "training": "Used for training: says nothing about new cases.",
     "another dataset": "Another dataset than the one trained on.",
 }
 TITLES: Final = {"auroc": "AUROC", "iou": "IoU"}
+# What a figure says, for a reader of another field.
+MEANINGS: Final = {
+    "auroc": "how often a case with the finding is ranked above one without: 0.5 is chance, 1 perfect",
+    "accuracy": "the share of cases given their class",
+    "balanced_accuracy": "the mean over the classes of the share of their cases that was recognised",
+    "sensitivity": "the share of cases with the finding that was recognised",
+    "specificity": "the share of cases without the finding that was recognised",
+    "average_precision": "precision averaged over all sensitivities: by chance the share of cases with the finding",
+    "dice": "the overlap of predicted and true region (twice what they share over the sum of both): 0 none, 1 perfect",
+    "iou": "the overlap of predicted and true region (what they share over their union): 0 none, 1 perfect",
+}
 WORST: Final = 10  # cases listed by name
+NAMED: Final = 6  # classes in the description of a case
+LISTED: Final = 12  # values of a list of the plan
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of a table. intervals: one for each measure of the table. note: what is said of this line alone. spread: how its
-    cases' first measure is distributed, as `charts.strip` draws it; colour: of a class; both empty for other figures."""
+    """One line of a table. intervals: one for each measure of the table. note: what is said of this line alone. meaning: what
+    a whole figure tells. spread: how its cases' first measure is distributed, as `charts.strip` draws it; colour: of a class;
+    both empty for other figures."""
 
     name: str
     intervals: tuple[Interval, ...]
     note: str
+    meaning: str = ""
     colour: tuple[int, ...] = ()
     spread: str = ""
 
 
 @dataclass(frozen=True)
-class Matrix:
-    """counts[r][c]: cases of row r and column c. total[r]: cases of the row."""
-
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    counts: tuple[tuple[int, ...], ...]
-    about: str
-
-    @property
-    def total(self) -> tuple[int, ...]:
-        return tuple(sum(row) for row in self.counts)
-
-
-@dataclass(frozen=True)
 class Section:
     """One evaluation. note: what is said of every figure; about: what they speak of. whole: figures over all classes; measures
-    and classes: those that each class has; worst: (id, what was found there), the worst first."""
+    and classes: those that each class has; recognised and matrix: of a classification; worst: (id, what was found there), the
+    worst first."""
 
     part: str
     use: str
@@ -63,8 +71,21 @@ class Section:
     whole: tuple[Figure, ...]
     measures: tuple[str, ...]
     classes: tuple[Figure, ...]
+    recognised: tuple[Recognised, ...]
     matrix: Matrix | None
     worst: tuple[tuple[str, str], ...]
+
+    @property
+    def poorest(self) -> list[Figure]:
+        """The classes with the lowest first measure."""
+        return sorted((f for f in self.classes if math.isfinite(f.intervals[0].value)), key=lambda f: f.intervals[0].value)[
+            :SHOWN
+        ]
+
+    @property
+    def missed(self) -> list[Recognised]:
+        """The classes whose cases were recognised least."""
+        return sorted((r for r in self.recognised if r.cases), key=lambda r: r.share)[:SHOWN]
 
 
 @dataclass(frozen=True)
@@ -90,7 +111,7 @@ def section(evaluation: Evaluation, plan: Plan, metrics: Metrics) -> Section:
     of_classes = {f"{m}_{c.name}" for m in measures for c in plan.classes}
     common = set.intersection(*(set(_notes(figure)) for figure in figures.values()))
     whole = {
-        name: Figure(title(name), (figure,), _rest([figure], common))
+        name: Figure(title(name), (figure,), _rest([figure], common), MEANINGS.get(name, ""))
         for name, figure in figures.items()
         if name not in of_classes
     }
@@ -104,7 +125,8 @@ def section(evaluation: Evaluation, plan: Plan, metrics: Metrics) -> Section:
         whole=tuple(whole.values()),
         measures=tuple(title(m) for m in measures),
         classes=tuple(_class_figure(c, measures, evaluation, common) for c in plan.classes) if measures else (),
-        matrix=_matrix(evaluation.rows, plan),
+        recognised=recognised(evaluation.rows, plan),
+        matrix=matrix(evaluation.rows, plan),
         worst=tuple((str(r["id"]), describe(r, evaluation.headline, plan.classes)) for r in rows[:WORST]),
     )
 
@@ -115,8 +137,12 @@ def describe(row: Row, headline: str, classes: Sequence[Class]) -> str:
         given = row.get(f"p_{row['prediction']}")
         probability = "" if given is None else f" ({float(given):.2f})"
         return f"truth {row['truth'] or 'none'}, predicted {row['prediction'] or 'none'}{probability}"
-    each = [f"{c.name} {float(row[name]):.3f}" for c in classes if (name := f"{headline}_{c.name}") in row]
-    return f"{title(headline)} {float(row[headline]):.3f}" + (f": {', '.join(each)}" if len(each) > 1 else "")
+    each = {c.name: float(row[name]) for c in classes if (name := f"{headline}_{c.name}") in row}
+    if len(each) > NAMED:
+        each = dict(sorted(each.items(), key=lambda pair: pair[1])[:NAMED])
+    more = f" and {len(classes) - NAMED} better" if len(classes) > len(each) == NAMED else ""
+    listed = ", ".join(f"{name} {value:.3f}" for name, value in each.items())
+    return f"{title(headline)} {float(row[headline]):.3f}" + (f": {listed}{more}" if len(each) > 1 else "")
 
 
 def decisions(plan: Plan) -> tuple[Decisions, ...]:
@@ -140,7 +166,7 @@ def _group(group: str, values: Mapping[str, Any], reasons: Mapping[str, str]) ->
 def _class_figure(c: Class, measures: Sequence[str], evaluation: Evaluation, common: Collection[str]) -> Figure:
     intervals = tuple(evaluation.metrics[f"{m}_{c.name}"] for m in measures)
     values = [float(r[f"{measures[0]}_{c.name}"]) for r in evaluation.rows]
-    return Figure(c.name, intervals, _rest(intervals, common), c.colour, strip(values))
+    return Figure(c.name, intervals, _rest(intervals, common), colour=c.colour, spread=strip(values))
 
 
 def _rest(intervals: Iterable[Interval], common: Collection[str]) -> str:
@@ -152,43 +178,17 @@ def _notes(interval: Interval) -> list[str]:
     return [note for note in interval.note.split("; ") if note]
 
 
-def _matrix(rows: Sequence[Row], plan: Plan) -> Matrix | None:
-    """Confusions of a classification: truth against prediction, or class by class where classes do not exclude each other."""
-    if not rows or "prediction" not in rows[0]:
-        return None
-    names = tuple(c.name for c in plan.classes)
-    if not _is_multilabel(plan):
-        at = {name: k for k, name in enumerate(names)}
-        counts = [[0] * len(names) for _ in names]
-        for row in rows:
-            counts[at[str(row["truth"])]][at[str(row["prediction"])]] += 1
-        return Matrix(
-            names,
-            names,
-            tuple(map(tuple, counts)),
-            "Cases by truth (rows) and prediction (columns), shaded by their part of the row.",
-        )
-    sets = [(set(str(r["truth"]).split("|")), set(str(r["prediction"]).split("|"))) for r in rows]
-    outcomes = ((True, True), (True, False), (False, True), (False, False))
-    table = tuple(tuple(sum((n in truth, n in said) == outcome for truth, said in sets) for outcome in outcomes) for n in names)
-    return Matrix(names, ("found", "missed", "false alarm", "rightly absent"), table, "Cases of each class, decided at 0.5.")
-
-
-def _is_multilabel(plan: Plan) -> bool:
-    return bool(getattr(plan.task_options, "multilabel", False))
-
-
 def _about(evaluation: Evaluation, plan: Plan) -> str:
-    if "prediction" not in evaluation.rows[0] or len(plan.classes) != 2 or _is_multilabel(plan):
+    if "prediction" not in evaluation.rows[0] or len(plan.classes) != 2 or is_multilabel(plan):
         return ""
     return f"Sensitivity, specificity and average precision take {plan.classes[1].name} as the finding."
 
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(inside)}" for key, inside in value.items())
+        return first_few((f"{key} {_text(inside)}" for key, inside in value.items()), LISTED)
     if isinstance(value, list):
-        return ", ".join(f"({_text(v)})" if isinstance(v, list) else _text(v) for v in value) or "none"
+        return first_few((f"({_text(v)})" if isinstance(v, list) else _text(v) for v in value), LISTED) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
