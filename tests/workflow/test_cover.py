@@ -41,18 +41,20 @@ def test_no_step(segmenter: Run) -> None:
     assert trained(segmenter, 310_000, {}).endswith("no step was taken yet.")
 
 
-def test_how_well() -> None:
-    said = measured(evaluation(), {"cases": {"test": 9}})
+def test_how_well(segmenter: Run) -> None:
+    plan = segmenter.plan
+    said = measured(evaluation(), {"cases": {"test": 9}}, plan)
     assert said.startswith(
         "On the 9 test cases, which took no part in training, its Dice is 0.500 (95% interval 0.400 to 0.600)."
     )
     assert "Dice is the overlap" in said
-    assert "On 9 of the 40 test cases" in measured(evaluation(), {"cases": {"test": 40}})
-    assert "looked at during training" in measured(evaluation("val"), {"cases": {"val": 9}})
-    assert "did not learn from it" in measured(evaluation("folds"), {"cases": {"train": 9}})
-    assert "cases of elsewhere, another dataset" in measured(evaluation("elsewhere"), {"cases": {}})
-    assert "interval" not in measured(evaluation(low=math.nan), {"cases": {"test": 9}})
-    assert "not been measured" in measured(None, {"cases": {}})
+    assert said.endswith("mean over classes and cases.")
+    assert "On 9 of the 40 test cases" in measured(evaluation(), {"cases": {"test": 40}}, plan)
+    assert "looked at during training" in measured(evaluation("val"), {"cases": {"val": 9}}, plan)
+    assert "did not learn from it" in measured(evaluation("folds"), {"cases": {"train": 9}}, plan)
+    assert "cases of elsewhere, another dataset" in measured(evaluation("elsewhere"), {"cases": {}}, plan)
+    assert "interval" not in measured(evaluation(low=math.nan), {"cases": {"test": 9}}, plan)
+    assert "not been measured" in measured(None, {"cases": {}}, plan)
 
 
 def test_parts_before_other_datasets() -> None:

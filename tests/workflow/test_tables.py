@@ -12,7 +12,7 @@ from hounsfield.metrics.bootstrap import Interval
 from hounsfield.tasks import TASKS, Row
 from hounsfield.workflow.evaluate import Evaluation
 from hounsfield.workflow.run import Run
-from hounsfield.workflow.tables import decisions, describe, section, title
+from hounsfield.workflow.tables import decisions, describe, meaning, section, title
 
 
 class Worth:
@@ -125,6 +125,23 @@ def test_values_for_people(segmenter: Run) -> None:
     assert shown["deep_supervision"] in ("yes", "no")
     assert shown["ignore_value"] == "none"
     assert shown["classes"].startswith("liver (1), spleen (2)")
+
+
+def test_what_a_figure_tells_depends_on_the_classes(plan: Plan, segmenter: Run) -> None:
+    assert meaning("sensitivity", plan) == "the share of cases with the finding that was recognised"
+    third = plan.model_copy(update={"classes": (*plan.classes, Class(value=2, name="third"))})
+    assert meaning("sensitivity", third) == "the share of cases with the class that was recognised; mean over the classes"
+    assert meaning("accuracy", third) == meaning("accuracy", plan)
+    assert meaning("dice", segmenter.plan).endswith("; mean over classes and cases")
+    assert meaning("another", plan) == ""
+
+
+def test_of_many_classes_the_poorest_are_named() -> None:
+    classes = [Class(value=k, name=f"c{k}") for k in range(1, 10)]
+    row: Row = {"dice": 0.5, **{f"dice_c{k}": k / 10 for k in range(1, 10)}}
+    said = describe(row, "dice", classes)
+    assert said.startswith("Dice 0.500: c1 0.100, c2 0.200")
+    assert said.endswith("c6 0.600 and 3 better")
 
 
 def test_names_of_figures() -> None:

@@ -12,7 +12,7 @@ from hounsfield.workflow.charts import Log
 from hounsfield.workflow.console import first_few
 from hounsfield.workflow.evaluate import Evaluation
 from hounsfield.workflow.run import Run
-from hounsfield.workflow.tables import MEANINGS, PARTS, title
+from hounsfield.workflow.tables import PARTS, meaning, title
 from hounsfield.workflow.timeline import seconds_text
 
 NAMED: Final = 6  # classes named in a sentence
@@ -40,7 +40,7 @@ def trained(run: Run, weights: int, logs: Mapping[str, Log]) -> str:
     return capital(f"{many} {data} {purpose(plan)}: {done} in batches of {plan.training.batch}{each}, in {took}.")
 
 
-def measured(evaluation: Evaluation | None, record: Mapping[str, Any]) -> str:
+def measured(evaluation: Evaluation | None, record: Mapping[str, Any], plan: Plan) -> str:
     """How well it does; one or two sentences."""
     if evaluation is None:
         return "How well it does has not been measured yet: the training did not end."
@@ -48,9 +48,8 @@ def measured(evaluation: Evaluation | None, record: Mapping[str, Any]) -> str:
     every = record["cases"].get("train" if evaluation.part == "folds" else evaluation.part, figure.n)
     counted = f"{figure.n:,} of the {every:,}" if figure.n < every else f"the {figure.n:,}"
     what = WHAT.get(evaluation.part, f"cases of {evaluation.part}, another dataset")
-    meaning = MEANINGS.get(evaluation.headline, "")
-    name = title(evaluation.headline)
-    return f"On {counted} {what}, its {name} is {_with_bounds(figure)}." + (f" {name} is {meaning}." if meaning else "")
+    name, told = title(evaluation.headline), meaning(evaluation.headline, plan)
+    return f"On {counted} {what}, its {name} is {_with_bounds(figure)}." + (f" {name} is {told}." if told else "")
 
 
 def purpose(plan: Plan) -> str:

@@ -104,6 +104,17 @@ def title(name: str) -> str:
     return TITLES.get(name) or name.replace("_", " ").capitalize()
 
 
+def meaning(name: str, plan: Plan) -> str:
+    """What a figure tells of this plan's classes; "" for a figure that says so itself."""
+    text = MEANINGS.get(name, "")
+    if len(plan.classes) < 2 or not text:
+        return text
+    if plan.task == "segmentation":
+        return f"{text}; mean over classes and cases"
+    several = len(plan.classes) > 2 or is_multilabel(plan)
+    return f"{text.replace('the finding', 'the class')}; mean over the classes" if several and "the finding" in text else text
+
+
 def section(evaluation: Evaluation, plan: Plan, metrics: Metrics) -> Section:
     """The tables of one evaluation."""
     figures = evaluation.metrics
@@ -111,7 +122,7 @@ def section(evaluation: Evaluation, plan: Plan, metrics: Metrics) -> Section:
     of_classes = {f"{m}_{c.name}" for m in measures for c in plan.classes}
     common = set.intersection(*(set(_notes(figure)) for figure in figures.values()))
     whole = {
-        name: Figure(title(name), (figure,), _rest([figure], common), MEANINGS.get(name, ""))
+        name: Figure(title(name), (figure,), _rest([figure], common), meaning(name, plan))
         for name, figure in figures.items()
         if name not in of_classes
     }
