@@ -66,13 +66,16 @@ def test_an_identity_gives_back_the_image_and_a_constant_itself(data: st.DataObj
 @pytest.mark.parametrize(
     ("shape", "patch", "overlap"), [((40, 24), (16, 8), 0.5), ((16, 20, 24), (8, 8, 12), 0.5), ((12, 10), (6, 5), 0.0)]
 )
-def test_it_agrees_with_monai(shape: tuple[int, ...], patch: tuple[int, ...], overlap: float) -> None:
+def test_it_agrees_with_monai(
+    shape: tuple[int, ...], patch: tuple[int, ...], overlap: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the windows of both begin at the same voxels."""
     from monai.inferers.utils import sliding_window_inference
 
     torch.manual_seed(0)
     conv = (nn.Conv2d if len(shape) == 2 else nn.Conv3d)(2, 3, 3, padding=1)
     x = torch.randn(1, 2, *shape)
+    monkeypatch.setattr(windows, "SLAB_BYTES", 3 * 4 * shape[1] * shape[-1] * 3)  # a row of windows ends within a slab
     with torch.inference_mode():
         expected = sliding_window_inference(x, patch, 1, conv, overlap=overlap, mode="gaussian", sigma_scale=0.125)
         ours = together(list(slabs(conv, x[0], patch, overlap, 3, CPU)), shape, 3)
@@ -90,6 +93,26 @@ def test_tiles_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         stream = list(slabs(conv, x, (8, 8, 8), 0.5, 2, CPU))
     assert sorted({first for _, first, _ in stream}) == [0, 4, 8, 12]
     assert torch.allclose(together(stream, (20, 17, 9), 2), whole, atol=1e-5)
+
+
+def test_each_slab_is_its_own_memory_and_comes_as_soon_as_it_is_finished() -> None:
+    """Nothing that was handed on changes when windows further down are added."""
+    seen = 0
+
+    def model(window: Tensor) -> Tensor:
+        nonlocal seen
+        seen += 1
+        return window
+
+    x = torch.randn(1, 32, 16, 16, generator=torch.Generator().manual_seed(0))
+    stream = slabs(model, x, (16, 16, 16), 0.5, 1, CPU)
+    start, _, first = next(stream)
+    assert (start, seen) == (0, 1)
+    kept = first.clone()
+    rest = list(stream)
+    assert torch.equal(first, kept)
+    assert [start for start, _, _ in rest] == [8, 16]
+    assert torch.allclose(torch.cat([first, *(values for _, _, values in rest)], dim=1), x, atol=1e-5)
 
 
 def test_a_small_image_is_padded_by_its_border() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, combinations, product
+from dataclasses import dataclass
+from itertools import chain, combinations, pairwise, product
 
 import torch
 from torch import Tensor
@@ -14,7 +17,7 @@ from hounsfield.core.plan import Plan
 Slab = tuple[int, int, Tensor]  # start along axis 0, first along axis 1, values (K, d, h, ...)
 
 ACCUMULATOR_BYTES = 2**31  # of accumulated outputs at a time; above it axis 1 is cut into tiles
-SLAB_BYTES = 2**26  # of finished outputs that are handed on at a time
+SLAB_BYTES = 2**24  # of outputs that are handed on at a time: so small that the allocator uses the memory again, unfaulted
 
 
 def flips(plan: Plan) -> list[tuple[int, ...]]:
@@ -76,37 +79,59 @@ def _stream(
     tile: tuple[int, int],
     device: torch.device,
 ) -> Iterator[Slab]:
-    """The slabs of one tile: every window that touches it, row of windows by row of windows."""
+    """The slabs of one tile: every window that touches it, row of windows by row of windows.
+
+    Sums are kept by slabs, each its own memory, from the first window that reaches a slab to the last: nothing is moved, and
+    what is handed on is the sums themselves, divided in place.
+    """
     size = x.shape[1:]
     first, last = tile
-    depth = min(patch[0], size[0])
-    shape = (depth, last - first, *size[2:])
-    total = torch.zeros((channels, *shape), device=device)
-    votes = torch.zeros(shape, device=device)
     touching = [s for s in grid[1] if s < last and s + patch[1] > first]
-    for index, start in enumerate(grid[0]):
+    row = 4 * channels * (last - first) * math.prod(size[2:])
+    rows = max(1, patch[0] // 16, SLAB_BYTES // row)  # not so few that adding becomes many small steps
+    pending: deque[_Sums] = deque()
+    begun = 0
+    for start, following in pairwise([*grid[0], size[0]]):
+        stop = min(start + patch[0], size[0])
+        while begun < stop:
+            # A slab ends where a row of windows begins: then nothing more is added to it.
+            end = min(begun + rows, *(s for s in (*grid[0], size[0]) if s > begun))
+            shape = (end - begun, last - first, *size[2:])
+            pending.append(_Sums(begun, torch.zeros((channels, *shape), device=device), torch.zeros(shape, device=device)))
+            begun = end
         for corner in product([start], touching, *grid[2:]):
             out = model(_window(x, corner, patch).to(device)[None])[0].float()
             here, there = [], []
-            for axis, (c, p, s) in enumerate(zip(corner, patch, size, strict=True)):
-                low, high = (first, last) if axis == 1 else (0, s)
-                a, b = max(c, low), min(c + p, high)
-                origin = start if axis == 0 else low
+            for axis, c in enumerate(corner[1:], start=1):
+                low, high = (first, last) if axis == 1 else (0, size[axis])
+                a, b = max(c, low), min(c + patch[axis], high)
                 here.append(slice(a - c, b - c))
-                there.append(slice(a - origin, b - origin))
-            w = weight[tuple(here)]
-            total[(slice(None), *there)].addcmul_(out[(slice(None), *here)], w)
-            votes[tuple(there)] += w
-        following = grid[0][index + 1] if index + 1 < len(grid[0]) else size[0]
-        done = min(following - start, depth)
-        rows = max(1, SLAB_BYTES // (4 * total[:, 0].numel()))
-        for row in range(0, done, rows):
-            few = slice(row, min(row + rows, done))
-            yield start + row, first, total[:, few] / votes[few]
-        for buffer, axis in ((total, 1), (votes, 0)):
-            for row in range(depth - done):  # row by row: a move in place, without a second buffer
-                buffer.select(axis, row).copy_(buffer.select(axis, row + done))
-            buffer.narrow(axis, depth - done, done).zero_()
+                there.append(slice(a - low, b - low))
+            for sums in pending:
+                sums.add(out[(slice(None), slice(None), *here)], weight[(slice(None), *here)], start, there)
+        del out
+        while pending and pending[0].start < following:
+            done = pending.popleft()
+            yield done.start, first, done.total.div_(done.votes)
+            del done  # before the next row of windows needs the memory
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Weighted outputs total (K, rows, h, ...) and the sum of their weights votes (rows, h, ...), from row `start` on."""
+
+    start: int
+    total: Tensor
+    votes: Tensor
+
+    def add(self, out: Tensor, weight: Tensor, start: int, there: Sequence[slice]) -> None:
+        """A window's outputs (K, patch rows, ...) and weights, which begin at row `start` and lie at `there` on the others."""
+        low = max(self.start, start)
+        high = min(self.start + len(self.votes), start + len(weight))
+        if low < high:
+            mine, its = slice(low - self.start, high - self.start), slice(low - start, high - start)
+            self.total[(slice(None), mine, *there)].addcmul_(out[:, its], weight[its])
+            self.votes[(mine, *there)] += weight[its]
 
 
 def _window(x: Tensor, corner: Sequence[int], patch: Sequence[int]) -> Tensor:
