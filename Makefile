@@ -16,6 +16,9 @@ test: .venv/.dev  ## all tests
 lint: .venv/.dev  ## ruff and mypy
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
+bench: .venv/.bench  ## speed and memory beside nnU-Net, MONAI and TorchIO, into docs/benchmarks.md
+	$(BIN)/python benchmarks/bench.py
+
 clean:  ## remove the environment, caches and runs
 	rm -rf .venv .cache runs .mypy_cache .ruff_cache .hypothesis
 
@@ -33,5 +36,10 @@ clean:  ## remove the environment, caches and runs
 	$(INSTALL) -e '.[dev]'
 	@touch $@ .venv/.runtime
 
-.PHONY: help demo test lint clean
+.venv/.bench: .venv/bin/python pyproject.toml constraints.txt
+	@echo "installing Hounsfield, its test tools and its peers into .venv (a few minutes, once)"
+	$(INSTALL) -e '.[dev,bench]'
+	@touch $@ .venv/.dev .venv/.runtime
+
+.PHONY: help demo test lint bench clean
 .DEFAULT_GOAL := help
