@@ -1,0 +1,390 @@
+"""The memory that training takes, predicted before any is taken: one step is traced on tensors without storage.
+
+The bytes of weights, gradients and activations are exact: what autograd keeps is a fact of the network, and the trace sees it.
+What lies beside them on a CPU (freed blocks that glibc keeps in pieces, oneDNN's workspaces and reordered weights, the bytes of
+a checkpoint before they are written) was fitted to the rise of resident memory over three steps and a checkpoint of 15 real
+trainings on Linux x86-64 with AVX-512 and `keep_freed_memory`: U-Nets and ResNets in 2D and 3D, 5 to 200 MB of weights, with
+and without bfloat16. There overhead = 80 MiB + 9 x weights + 0.62 x what a step holds beyond the weights gives 1.0 to 1.45
+times what was measured, more only where it is a few megabytes. `python benchmarks/memory.py` repeats it. On CUDA nothing is kept in pieces of that kind and the
+checkpoint is made in the host's memory; a quarter for cuDNN's workspaces and the caching allocator is an assumption.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from hounsfield.core.errors import ResourceError
+from hounsfield.core.plan import Plan
+from hounsfield.data.augment import margin
+from hounsfield.data.loader import AHEAD, Batch
+from hounsfield.models import MODELS
+from hounsfield.plan.budget import CHOSEN
+from hounsfield.tasks import TASKS
+
+MIB, GIB = 2**20, 2**30
+# Of the overhead on a CPU; see above.
+PIECES = 80 * MIB
+WEIGHTS = 9  # times the weights: model, average and two moments as the bytes of a checkpoint and again as its file; reordered
+KERNELS = 0.62  # of what a step holds beyond the weights
+# Of the overhead on an accelerator.
+CONTEXT = GIB // 2  # of CUDA itself
+WORKSPACE = GIB // 4
+CACHED = 0.25  # of what a step holds beyond the weights
+COMFORT = 0.8  # of an accelerator's memory that is filled by choice
+GROWTH = 4  # times the batch of the rules that an accelerator with room gets
+SMALLEST_SIDE = 16  # voxels that a smaller window keeps along an axis
+STEP = 8  # channels
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that training a plan takes at its peak. average: the averaged weights, and the network that looks at validation
+    cases with them. activations: what a step holds at its peak beyond weights and gradients. overhead: of allocator, kernels
+    and checkpoint. batches: as read, before augmentation. base: what the process takes without any of this."""
+
+    weights: int
+    gradients: int
+    optimiser: int
+    average: int
+    activations: int
+    overhead: int
+    batches: int
+    base: int
+
+    @property
+    def total(self) -> int:
+        own = self.weights + self.gradients + self.optimiser + self.average
+        return own + self.activations + self.overhead + self.batches + self.base
+
+
+def predict(plan: Plan, device_type: str) -> Memory:
+    """What training one network of the plan takes. device_type: "cpu", where everything counts, or an accelerator's, where
+    only its own memory does. Nothing is allocated."""
+    traced = _traced(_Key.of(plan, device_type))
+    beyond = traced.activations + traced.gradients
+    if device_type == "cpu":
+        overhead, base, batches = PIECES + WEIGHTS * traced.weights + int(KERNELS * beyond), _base(), AHEAD + 1
+    else:
+        overhead, base, batches = WORKSPACE + int(CACHED * beyond), CONTEXT, 2  # those ahead wait on the host
+    return Memory(
+        weights=traced.weights,
+        gradients=traced.gradients,
+        optimiser=2 * traced.weights,
+        average=2 * traced.weights,
+        activations=traced.activations,
+        overhead=overhead,
+        batches=batches * traced.batch,
+        base=base,
+    )
+
+
+def available(device: torch.device) -> int:
+    """Bytes that this process may hold on `device`, with what it holds already: of a CPU within the limits of its cgroups; of
+    the whole machine, or boundless, where nothing says what is free."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    information = _fields(Path("/proc/meminfo"))
+    if device.type == "cpu" and "MemAvailable" in information:
+        about = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+        return min([information["MemAvailable"] * 1024, *_cgroup_free(about, Path("/sys/fs/cgroup"))]) + _resident()
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 2**62
+
+
+def check(plan: Plan, device_type: str, room: int) -> None:
+    """Raises ResourceError OUT_OF_MEMORY where training the plan takes more than `room` bytes, naming what would fit."""
+    needed = predict(plan, device_type).total
+    if needed <= room:
+        return
+    fix = "none of its smaller forms fits: free memory, or use another machine"
+    for changes, smaller in _smaller(plan, lambda *keys: True):
+        total = predict(smaller, device_type).total
+        if total <= room:
+            fix = " ".join(f"--set {key}={_shown(value)}" for key, value in changes.items()) + f" takes {_gib(total)}"
+            if "model_options.width" in changes and plan.reasons.get("model_options.width", "").startswith("--size"):
+                fix = f"without --size, {fix}"
+            break
+    raise ResourceError(
+        "OUT_OF_MEMORY",
+        f"training on {device_type}",
+        found=f"a plan that is predicted to take {_gib(needed)}",
+        expected=f"at most the {_gib(room)} available",
+        fix=fix,
+    )
+
+
+def fitted(plan: Plan, device_type: str, room: int) -> Plan:
+    """The plan made to fit `room` bytes, with the reasons; what the user chose stays as it is.
+
+    An accelerator's memory is filled by a larger batch, as long as a fifth of it stays free. A plan that does not fit gets, in
+    this order, a smaller batch that is accumulated, a smaller window, a smaller width; where nothing fits, the smallest of all.
+    """
+    limit = room if device_type == "cpu" else int(COMFORT * room)
+    before = predict(plan, device_type).total
+    if before <= limit:
+        return plan if device_type == "cpu" else _grown(plan, device_type, limit, room)
+    best: tuple[dict[str, Any], int] | None = None
+    for changes, smaller in _smaller(plan, lambda *keys: not any(_is_chosen(plan, key) for key in keys)):
+        best = changes, predict(smaller, device_type).total
+        if best[1] <= limit:
+            break
+    if best is None:
+        return plan
+    return plan.override(best[0], f"takes {_gib(best[1])} where {_gib(before)} were more than fit in {_gib(room)}")
+
+
+def _grown(plan: Plan, device_type: str, limit: int, room: int) -> Plan:
+    """The plan with the batch doubled while it fits into `limit` bytes."""
+    batch = plan.training.batch
+    if _is_chosen(plan, "training.batch"):
+        return plan
+    best, total = batch, 0
+    while 2 * best <= GROWTH * batch:
+        more = predict(plan.override({"training.batch": 2 * best}, ""), device_type).total
+        if more > limit:
+            break
+        best, total = 2 * best, more
+    if best == batch:
+        return plan
+    why = f"{_gib(room)} hold {best // batch} times the {batch} of the rules: {_gib(total)}"
+    return plan.override({"training.batch": best}, why)
+
+
+def _smaller(plan: Plan, may: Callable[..., bool]) -> Iterator[tuple[dict[str, Any], Plan]]:
+    """Smaller and smaller forms of the plan with what they change, as far as all of the keys `may` change."""
+    changes: dict[str, Any] = {}
+    batch, product = plan.training.batch, plan.training.batch * plan.training.accumulate
+    while batch > 1 and may("training.batch", "training.accumulate"):
+        batch = next(part for part in range(batch // 2, 0, -1) if product % part == 0)
+        changes |= {"training.batch": batch, "training.accumulate": product // batch}
+        yield dict(changes), plan.override(changes, "")
+    strides = MODELS.load(plan.model).stride(plan.model_options, plan.ndim)
+    keys = ("patch",) if plan.grid.size is None else ("patch", "grid.size")
+    patch = plan.patch
+    while may(*keys) and (less := _less(patch, strides)) != patch:
+        patch = less
+        changes |= {key: list(patch) for key in keys}
+        yield dict(changes), plan.override(changes, "")
+    width = getattr(plan.model_options, "width", 0)
+    while width > STEP and may("model_options.width"):
+        width = max(STEP, width // 2 // STEP * STEP)
+        changes |= {"model_options.width": width}
+        yield dict(changes), plan.override(changes, "")
+
+
+def _less(patch: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
+    """Sides of about three quarters, each a multiple of its stride, none below SMALLEST_SIDE and two strides."""
+    least = [min(p, max(2 * s, math.ceil(SMALLEST_SIDE / s) * s)) for p, s in zip(patch, strides, strict=True)]
+    return tuple(max(low, p * 3 // 4 // s * s) for low, p, s in zip(least, patch, strides, strict=True))
+
+
+def _is_chosen(plan: Plan, key: str) -> bool:
+    """Whether the user decided on `key`."""
+    why = plan.reasons.get(key, "")
+    return why == CHOSEN or why.startswith("--size")
+
+
+def _gib(count: int) -> str:
+    return f"{count / GIB:.2f} GiB"
+
+
+def _shown(value: object) -> str:
+    return str(value).replace(" ", "")
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A plan as far as memory depends on it."""
+
+    text: str
+    accelerated: bool
+    plan: Plan = field(compare=False)
+
+    @classmethod
+    def of(cls, plan: Plan, device_type: str) -> _Key:
+        parts = {"task", "model", "ndim", "patch", "grid", "augment", "task_options", "model_options"}
+        how = plan.training
+        text = plan.model_dump_json(include=parts)
+        sizes = (len(plan.classes), len(plan.channels), how.batch, how.accumulate, how.amp)
+        return cls(f"{text} {sizes}", device_type != "cpu", plan)
+
+
+@dataclass(frozen=True)
+class _Traced:
+    """Bytes. batch: of one batch as it is read, all its parts together."""
+
+    weights: int
+    gradients: int
+    activations: int
+    batch: int
+
+
+@lru_cache(maxsize=512)
+def _traced(key: _Key) -> _Traced:
+    """One part of one step, forward and backward, on tensors without storage."""
+    plan, how = key.plan, key.plan.training
+    solver = TASKS.load(plan.task).Solver(plan)
+    with torch.device("meta"):
+        model = MODELS.load(plan.model).build(plan.model_options, len(plan.channels), solver.out_channels, plan.ndim)
+    # The device of the trace is the CPU also for accelerators, so that it needs none; what CUDA's autocast does otherwise is
+    # imitated. Tensors that a task made beforehand may be real.
+    with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
+        network = model.to_empty(device="cpu").train()
+        ledger = _Ledger(network)
+        with ledger, _Float32(how.amp and key.accelerated):
+            batch = _batch(plan, solver.out_channels)
+            try:
+                for _, loss_fn in solver.steps(network, batch):
+                    with torch.autocast("cpu", torch.bfloat16, enabled=how.amp):
+                        loss = loss_fn()
+                    loss.backward()  # type: ignore[no-untyped-call]
+            except RuntimeError as error:
+                # What depends on values, as the loss of a plug-in may, ends the trace; what was seen so far counts.
+                if not type(error).__module__.startswith("torch."):
+                    raise
+    weights = sum(p.numel() * p.element_size() for p in network.state_dict().values())
+    gradients = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
+    # Of the first part of a step most gradients come after the peak; the further parts begin with all of them.
+    shared = gradients if how.accumulate == 1 else 0
+    one = math.prod(plan.patch if plan.grid.size is not None else margin(plan.patch, plan.augment))
+    sample = len(plan.channels) * 4 * one + _target(plan, solver.out_channels, one)
+    return _Traced(weights, gradients, max(0, ledger.peak - shared), how.batch * how.accumulate * sample)
+
+
+def _target(plan: Plan, outputs: int, voxels: int) -> int:
+    """Bytes of one sample's target."""
+    if TASKS.load(plan.task).KIND == "vector":
+        return 8 * outputs
+    return voxels * (outputs if getattr(plan.task_options, "regions", False) else 1)
+
+
+def _batch(plan: Plan, outputs: int) -> Batch:
+    """One part of a batch as the task encodes it."""
+    size, options = plan.training.batch, plan.task_options
+    image = torch.empty(size, len(plan.channels), *plan.patch)
+    if TASKS.load(plan.task).KIND == "vector":
+        target = torch.zeros((size, outputs) if getattr(options, "multilabel", False) else (size,), dtype=torch.int64)
+    else:
+        regions = outputs if getattr(options, "regions", False) else 1
+        target = torch.zeros(size, regions, *plan.patch, dtype=torch.uint8)
+    return Batch(image, target, ("",) * size)
+
+
+class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of every storage that comes and goes beside those of `network`. live, peak: bytes."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.live = self.peak = 0
+        self.own = [t.untyped_storage() for t in (*network.parameters(), *network.buffers())]
+        self.known: dict[int, Any] = {id(storage): None for storage in self.own}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for value in tree_leaves(out):
+            if isinstance(value, Tensor):
+                self._add(value.untyped_storage())
+        return out
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key, count = id(storage), storage.nbytes()
+        if key in self.known:
+            return
+
+        def gone(_: object) -> None:
+            self.live -= count
+            del self.known[key]
+
+        self.known[key] = weakref.ref(storage, gone)
+        self.live += count
+        self.peak = max(self.peak, self.live)
+
+
+class _Float32(TorchFunctionMode):
+    """CUDA's autocast normalises groups and layers in float32, the CPU's does not."""
+
+    def __init__(self, active: bool) -> None:
+        super().__init__()
+        self.active = active
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.active and func in (F.group_norm, F.layer_norm):
+            args = tuple(a.float() if isinstance(a, Tensor) else a for a in args)
+        return func(*args, **(kwargs or {}))
+
+
+def _fields(path: Path) -> dict[str, int]:
+    """Names and first numbers of a file of lines such as "VmRSS:  1200 kB"; {} where there is none."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return {}
+    parts = [line.replace(":", " ").split() for line in lines]
+    return {p[0]: int(p[1]) for p in parts if len(p) > 1 and p[1].isdecimal()}
+
+
+def _resident() -> int:
+    """Bytes of physical memory that this process holds."""
+    status = _fields(Path("/proc/self/status"))
+    if "VmRSS" in status:
+        return status["VmRSS"] * 1024
+    if sys.platform == "win32":
+        return CONTEXT
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _base() -> int:
+    """Resident bytes, once those are given back that glibc keeps although they were freed: a training would take them first."""
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return _resident()
+
+
+def _cgroup_free(about: str, root: Path) -> list[int]:
+    """Bytes that each cgroup above this process leaves it. about: /proc/self/cgroup; root: where the hierarchies lie."""
+    free = []
+    for line in about.splitlines():
+        _, controllers, own = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top, names = (
+            (root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"))
+            if controllers
+            else (root, ("memory.max", "memory.current", "inactive_file"))
+        )
+        inside = top.joinpath(*[part for part in Path(own).parts if part not in ("/", "..")])
+        for folder in (inside, *inside.parents):
+            if folder == top.parent:
+                break
+            try:
+                limit, used = ((folder / name).read_text(encoding="utf-8").strip() for name in names[:2])
+            except OSError:
+                continue
+            if limit.isdecimal() and used.isdecimal():
+                # Cached files that nobody reads any more give way.
+                cached = _fields(folder / "memory.stat").get(names[2], 0)
+                free.append(max(0, int(limit) - int(used) + cached))
+    return free
