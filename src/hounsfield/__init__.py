@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from hounsfield.io.formats import Choices as Choices
     from hounsfield.workflow.evaluate import evaluate as evaluate
     from hounsfield.workflow.inspect import inspect as inspect
+    from hounsfield.workflow.plan import plan as plan
     from hounsfield.workflow.predict import Predictor as Predictor
     from hounsfield.workflow.predict import predict as predict
+    from hounsfield.workflow.ready import Options as Options
     from hounsfield.workflow.report import report as report
     from hounsfield.workflow.run import Run as Run
-    from hounsfield.workflow.train import Options as Options
     from hounsfield.workflow.train import train as train
 
 _WHERE = {
@@ -31,11 +32,12 @@ _WHERE = {
     "Choices": "hounsfield.io.formats",
     "Geometry": "hounsfield.core.geometry",
     "Image": "hounsfield.core.image",
-    "Options": "hounsfield.workflow.train",
+    "Options": "hounsfield.workflow.ready",
     "Predictor": "hounsfield.workflow.predict",
     "Run": "hounsfield.workflow.run",
     "evaluate": "hounsfield.workflow.evaluate",
     "inspect": "hounsfield.workflow.inspect",
+    "plan": "hounsfield.workflow.plan",
     "predict": "hounsfield.workflow.predict",
     "read": "hounsfield.io",
     "report": "hounsfield.workflow.report",
@@ -54,6 +56,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "inspect",
+    "plan",
     "predict",
     "read",
     "report",

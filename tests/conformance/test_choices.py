@@ -14,7 +14,8 @@ import numpy.typing as npt
 import pytest
 
 from hounsfield.cli import main
-from hounsfield.workflow.train import Options, train
+from hounsfield.workflow.ready import Options
+from hounsfield.workflow.train import train
 
 Nifti: Any = nib.nifti1.Nifti1Image
 

@@ -18,8 +18,9 @@ from hounsfield.data.readers import open_dataset
 from hounsfield.models import MODELS
 from hounsfield.tasks import TASKS
 from hounsfield.workflow.predict import Predictor, predict
+from hounsfield.workflow.ready import Options
 from hounsfield.workflow.run import Run
-from hounsfield.workflow.train import Options, train
+from hounsfield.workflow.train import train
 
 PAIRS = [(model, task, ndim) for model in MODELS.names() for task in TASKS.names() if task in DRAWN for ndim in (2, 3)]
 CASES = 6

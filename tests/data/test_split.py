@@ -161,15 +161,35 @@ def test_small_sets() -> None:
 
 def test_folds_are_disjoint_cover_all_and_divide_no_patient() -> None:
     samples = [sample(k, k % 2, patient=f"p{k // 2}") for k in range(50)]
-    splits = [make_split(dataset(samples), 7, folds=5, fold=fold) for fold in range(5)]
+    whole = make_split(dataset(samples), 7, folds=5)
+    assert (whole.train, whole.val) == (tuple(s.id for s in samples), ())
+    splits = [whole.of_fold(fold) for fold in range(5)]
     assert sorted(name for split in splits for name in split.val) == [s.id for s in samples]
     for split in splits:
         assert len(split.val) == 10
         assert {int(n[-4:]) // 2 for n in split.val}.isdisjoint({int(n[-4:]) // 2 for n in split.train})
         assert sum(int(name[-4:]) % 2 for name in split.val) == 5
-    tested = [make_split(dataset(samples), 7, folds=5, fold=fold, test=0.2) for fold in range(5)]
-    assert len({split.test for split in tested}) == 1
-    assert sorted(n for s in tested for n in s.val) == sorted({s.id for s in samples} - set(tested[0].test))
+    tested = make_split(dataset(samples), 7, folds=5, test=0.2)
+    assert sorted(n for fold in tested.folds for n in fold) == sorted({s.id for s in samples} - set(tested.test))
+
+
+def test_a_fold_teaches_nothing_of_the_images_that_it_leaves_out() -> None:
+    whole = make_split(dataset([sample(k) for k in range(10)]), 7, folds=2)
+    out, other = whole.folds[0][0], whole.folds[1][0]
+    plain, told = whole.of_fold(0), whole.of_fold(0, [(other, out), (whole.folds[0][1], whole.folds[0][2])])
+    assert told.val == plain.val == whole.folds[0]
+    assert set(plain.train) - set(told.train) == {other}
+    assert not set(told.train) & set(told.val)
+
+
+def test_without_folds_there_is_one_and_dropped_cases_leave_all() -> None:
+    split = make_split(dataset([sample(k) for k in range(10)]), 7)
+    assert split.of_fold(0, [(split.train[0], split.val[0])]) == split
+    folded = make_split(dataset([sample(k) for k in range(10)]), 7, folds=2)
+    gone = folded.folds[1][0]
+    less = folded.without([gone])
+    assert gone not in less.train
+    assert all(gone not in fold for fold in less.folds)
 
 
 def test_leave_out_holds_a_site_and_its_patients_back() -> None:
@@ -186,8 +206,7 @@ def test_leave_out_holds_a_site_and_its_patients_back() -> None:
         ({"leave_out": "site"}, "'site' where 'site' has the values A, B"),
         ({"leave_out": "scanner=GE"}, "no column 'scanner'.*a column of site"),
         ({"leave_out": "site=A", "test": 0.2}, "no --test"),
-        ({"folds": 1}, "fold 0 of 1"),
-        ({"folds": 5, "fold": 5}, "fold 5 of 5"),
+        ({"folds": 0}, "found 0, expected at least 2 folds"),
         ({"test": 1.0}, "found 1, expected a fraction"),
     ],
 )
@@ -204,7 +223,7 @@ def test_a_second_test_part_is_refused() -> None:
 
 
 def test_json_round_trip_and_its_faults() -> None:
-    split = make_split(dataset([sample(k) for k in range(10)]), 5, folds=2, fold=1)
+    split = make_split(dataset([sample(k) for k in range(10)]), 5, folds=2)
     text = split.to_json()
     assert '"schema": 1' in text
     assert Split.from_json(text, "split.json") == split

@@ -1,4 +1,4 @@
-"""Budgets: read from text, settled by measurement into size and steps."""
+"""Budgets: read from text, settled by measurement into size, precision, members and steps."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import torch
 from tests.plan.test_rules import facts, plan
 
 from hounsfield.core.errors import InputError, ResourceError
-from hounsfield.core.plan import Options, Plan
+from hounsfield.core.fingerprint import ClassFacts
+from hounsfield.core.plan import Members, Options, Plan
 from hounsfield.plan import budget as module
-from hounsfield.plan.budget import Budget, Measured, settle
+from hounsfield.plan.budget import CHOSEN, Budget, Measured, Room, Settled, settle
 
 CPU = torch.device("cpu")
 
@@ -26,6 +27,7 @@ CPU = torch.device("cpu")
         ("1.5h", Budget(seconds=5400)),
         ("200steps", Budget(steps=200)),
         ("20 epochs", Budget(epochs=20)),
+        ("overnight", Budget(seconds=28800)),
     ],
 )
 def test_budgets_as_people_write_them(text: str, expected: Budget) -> None:
@@ -45,19 +47,24 @@ class FakeLoader:
 
 
 def settled(
-    monkeypatch: pytest.MonkeyPatch, seconds: Callable[[Options, bool], float], left: float | None, budget: Budget
-) -> tuple[Plan, float | None]:
-    """`settle` on a machine where a step takes `seconds(options, amp)`."""
-
-    def fake(which: Plan, *_: object, amp: bool) -> Measured:
-        return Measured(which.model_options, amp, seconds(which.model_options, amp))
-
-    monkeypatch.setattr(module, "measure", fake)
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: Callable[[Plan], float],
+    budget: Budget,
+    *,
+    kept: Callable[[Plan], float] = lambda plan: 0.0,
+    fits: Callable[[Plan], bool] = lambda plan: True,
+    first: Plan | None = None,
+) -> Settled:
+    """`settle` on a machine where a step takes `seconds(plan)`, and measuring nothing."""
+    monkeypatch.setattr(module, "measure", lambda which, *_: Measured(which, seconds(which)))
 
     def loader(_: Plan) -> Any:
         return FakeLoader()
 
-    return settle(plan(facts()), loader, CPU, budget, lambda _: None if left is None else time.monotonic() + left)
+    first = first or plan(facts())
+    with monkeypatch.context() as still:
+        still.setattr("time.monotonic", lambda: 1000.0)
+        return settle(first, loader, CPU, budget, Room(time.monotonic(), kept, fits))
 
 
 def width(options: Options) -> int:
@@ -65,40 +72,105 @@ def width(options: Options) -> int:
 
 
 def test_the_largest_size_that_makes_enough_steps_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, ends = settled(monkeypatch, lambda o, amp: width(o) / 100, 100.0, Budget(seconds=100))
-    assert width(made.model_options) == 16  # 0.32 s a step are 300 steps, 0.16 s are 600
-    assert 590 <= made.training.steps <= 610
-    assert ends is not None
-    assert "width 32: 0.32 s" in made.reasons["model_options"]
+    made = settled(monkeypatch, lambda p: width(p.model_options) / 100, Budget(seconds=100))
+    assert width(made.plan.model_options) == 16  # 0.32 s a step are 300 steps, 0.16 s are 600
+    assert 590 <= made.plan.training.steps <= 610
+    assert made.step == 0.16
+    assert "width 32: 0.32 s" in made.plan.reasons["model_options"]
 
 
 def test_the_smallest_size_is_taken_where_none_makes_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, _ = settled(monkeypatch, lambda o, amp: 1.0, 20.0, Budget(seconds=20))
+    made = settled(monkeypatch, lambda p: 1.0, Budget(seconds=20)).plan
     assert width(made.model_options) == 8
     assert made.training.steps == 19
 
 
-def test_more_time_than_is_useful_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, _ = settled(monkeypatch, lambda o, amp: 0.001, 3600.0, Budget(seconds=3600))
-    assert made.training.steps == module.MOST_EPOCHS * 10
+def test_a_size_that_the_memory_does_not_hold_is_not_even_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def seconds(which: Plan) -> float:
+        seen.append(width(which.model_options))
+        return 0.01
+
+    made = settled(monkeypatch, seconds, Budget(seconds=100), fits=lambda p: width(p.model_options) < 32)
+    assert width(made.plan.model_options) == 16
+    assert set(seen) == {8, 16}
+
+
+def test_what_the_user_chose_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = plan(facts()).override({"model_options.width": 24, "training.ema": 0.5, "training.amp": True}, CHOSEN)
+    made = settled(monkeypatch, lambda p: 0.01, Budget(seconds=100), first=chosen).plan
+    assert (width(made.model_options), made.training.ema, made.training.amp) == (24, 0.5, True)
+
+
+def test_more_time_than_one_network_needs_goes_into_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 0.01 s a step, 3000 steps are 300 epochs: 100 s hold three networks, 32 s one, an hour no more than five."""
+    for seconds, seeds in ((100.0, 3), (32.0, 1), (3600.0, 5)):
+        made = settled(monkeypatch, lambda p: 0.01, Budget(seconds=seconds)).plan
+        assert (made.members.seeds, made.training.steps) == (seeds, module.MOST_EPOCHS * 10), seconds
+    assert "5 networks of 30 s" in made.reasons["members.seeds"]
     assert "no more than 300 epochs" in made.reasons["training.steps"]
 
 
-def test_half_precision_only_where_it_was_measured_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whole_images_are_learned_sooner_and_then_by_several(monkeypatch: pytest.MonkeyPatch) -> None:
+    """600 steps are 60 epochs: a time for 2500 of them trains four networks of 625."""
+    counts = tuple(ClassFacts(value=k, name=f"c{k}", cases=50, fraction=0.5) for k in range(2))
+    first = plan(facts(classes=counts), "classification")
+    made = settled(monkeypatch, lambda p: 0.02, Budget(seconds=50 / 0.96 + 0.1), first=first).plan
+    assert made.members.seeds == 4
+    assert 620 <= made.training.steps <= 627
+    assert width(made.model_options) == 16
+
+
+def test_further_networks_must_also_be_evaluated_in_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three networks would train in 96 s, but each keeps 20 s for what it predicts: 2 x (30 + 20)."""
+    made = settled(monkeypatch, lambda p: 0.01, Budget(seconds=105), kept=lambda p: 20.0 * p.members.count)
+    assert made.plan.members.seeds == 2
+    assert made.kept == 40
+    assert made.plan.training.steps == 3000
+
+
+def test_members_that_were_asked_for_share_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = plan(facts()).model_copy(update={"members": Members(folds=5, seeds=2), "reasons": {"members.seeds": CHOSEN}})
+    made = settled(monkeypatch, lambda p: 0.1, Budget(seconds=100), first=asked).plan
+    assert made.members == Members(folds=5, seeds=2)
+    assert 90 <= made.training.steps <= 96
+    assert "of 10 networks" in made.reasons["training.steps"]
+
+
+def test_precision_and_layout_only_where_they_were_measured_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
-    fast, _ = settled(monkeypatch, lambda o, amp: 0.1 if amp else 0.2, 60.0, Budget(seconds=60))
-    slow, _ = settled(monkeypatch, lambda o, amp: 0.3 if amp else 0.2, 60.0, Budget(seconds=60))
-    assert (fast.training.amp, slow.training.amp) == (True, False)
+    one = {"spacing_median": (1, 1), "spacing_min": (1, 1), "spacing_max": (1, 1)}
+    flat = plan(facts(ndim=2, space="none", shape_median=(64, 64), **one))
+
+    def seconds(which: Plan) -> float:
+        how = which.training
+        return 0.2 * (amp if how.amp else 1) * (last if how.channels_last else 1)
+
+    for amp, last in ((0.5, 0.5), (0.5, 1.5), (1.5, 0.5), (0.95, 0.95)):
+        made = settled(monkeypatch, seconds, Budget(seconds=60), first=flat).plan
+        assert (made.training.amp, made.training.channels_last) == (amp < 0.9, last < 0.9)
+        assert "s with it" in made.reasons["training.amp"]
 
 
 def test_steps_and_epochs_are_taken_at_their_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, ends = settled(monkeypatch, lambda o, amp: 9.0, None, Budget(steps=77))
-    assert (made.training.steps, ends) == (77, None)
-    made, _ = settled(monkeypatch, lambda o, amp: 9.0, None, Budget(epochs=3))
-    assert made.training.steps == 30
+    made = settled(monkeypatch, lambda p: 9.0, Budget(steps=77))
+    assert (made.plan.training.steps, made.step) == (77, None)
+    assert settled(monkeypatch, lambda p: 9.0, Budget(epochs=3)).plan.training.steps == 30
 
 
-def test_no_time_for_a_single_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ResourceError, match=r"BUDGET_TOO_SMALL .*5.0 s a step") as caught:
-        settled(monkeypatch, lambda o, amp: 5.0, 3.0, Budget(seconds=3))
+def test_a_budget_too_small_for_one_epoch_or_the_evaluation_names_the_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ResourceError, match=r"BUDGET_TOO_SMALL --budget: found 30 s, expected at least 50 s: ") as caught:
+        settled(monkeypatch, lambda p: 5.0, Budget(seconds=30))
+    assert "50 s for one epoch of the smallest size" in str(caught.value)
+    assert "fix: --budget 60s or more" in str(caught.value)
     assert caught.value.exit_code == 3
+    with pytest.raises(ResourceError, match=r"expected at least 41 s: .* 40 s for evaluation and report"):
+        settled(monkeypatch, lambda p: 0.1, Budget(seconds=30), kept=lambda p: 40.0)
+
+
+def test_a_wall_clock_that_jumps_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = settled(monkeypatch, lambda p: 0.1, Budget(seconds=100)).plan
+    jumps = iter(range(0, 10**9, 86400))
+    monkeypatch.setattr("time.time", lambda: float(next(jumps)))
+    assert abs(settled(monkeypatch, lambda p: 0.1, Budget(seconds=100)).plan.training.steps - expected.training.steps) <= 1

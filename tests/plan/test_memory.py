@@ -99,12 +99,12 @@ def test_more_takes_more() -> None:
 
 
 def test_cuda_normalises_groups_in_float32() -> None:
-    made = changed(plan(facts(), "classification"), training__amp=True, training__batch=32, model_options__width=8)
-    assert predict(made, "cuda").activations > 1.2 * predict(made, "cpu").activations
+    made = changed(plan(facts(), "classification"), training__amp=True, model_options__width=8, model_options__stem="small")
+    assert predict(made, "cuda").activations > 1.5 * predict(made, "cpu").activations
 
 
 def test_a_repeated_question_is_free_and_what_does_not_matter_is_not_asked() -> None:
-    made = changed(plan(facts()), training__batch=3)
+    made = plan(facts())
     predict(made, "cpu")
     misses = memory._traced.cache_info().misses
     predict(made.model_copy(update={"reasons": {"patch": "other"}, "seed": 9}), "cpu")

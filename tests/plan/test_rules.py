@@ -78,6 +78,44 @@ def test_no_mirror_where_a_class_names_a_side(name: str, mirrored: bool) -> None
     assert (made.augment.mirror == (2,)) is mirrored
 
 
+@pytest.mark.parametrize(
+    ("alike", "mirrored", "expected"),
+    [
+        (0.81, (-0.0, 0.21, 0.04), ()),  # a crop around one hippocampus
+        (0.80, (0.1, 0.2, 0.78), (2,)),
+        (0.97, (0.94, 0.96, 0.95), (0, 1, 2)),
+        (0.05, (0.0, 0.1, 0.0), (0, 1, 2)),  # no common layout: no direction is special
+    ],
+)
+def test_only_mirror_images_that_look_like_the_cases_are_learned(
+    alike: float, mirrored: tuple[float, ...], expected: tuple[int, ...]
+) -> None:
+    made = plan(facts(alike=alike, alike_mirrored=mirrored))
+    assert made.augment.mirror == expected
+    assert f"{alike:.2f}" in made.reasons["augment.mirror"]
+    assert made.inference.mirror is (0 < len(expected) < 3)
+    sided = plan(
+        facts(alike=alike, alike_mirrored=mirrored, classes=(ClassFacts(value=1, name="left", cases=9, fraction=0.1),))
+    )
+    assert sided.augment.mirror == tuple(k for k in expected if k != 2)
+
+
+def test_a_handful_of_cases_says_nothing_of_symmetry() -> None:
+    made = plan(facts(cases=4, alike=0.9, alike_mirrored=(0.9, 0.9, 0.1)))
+    assert made.augment.mirror == (2,)
+    assert "4 cases do not tell" in made.reasons["augment.mirror"]
+
+
+def test_every_group_of_decisions_has_its_reasons() -> None:
+    for task in ("segmentation", "classification"):
+        classes = tuple(ClassFacts(value=k, name=f"c{k}", cases=50, fraction=0.1) for k in range(2))
+        made = plan(facts(classes=classes), task)
+        wanted = {"model", "normalise", "augment.mirror", "augment.probability", "augment.rotation", "training.batch"}
+        wanted |= {"training.lr", "training.weight_decay", "inference.mirror"}
+        wanted |= {"grid.size"} if task == "classification" else {"patch", "grid.spacing", "training.foreground"}
+        assert wanted <= set(made.reasons)
+
+
 def test_ct_and_pictures_share_one_scale_and_mr_has_its_own_for_each_case() -> None:
     (ct,) = plan(facts(modality="CT")).normalise
     assert (ct.scope, ct.low, ct.high, ct.mean, ct.std) == ("dataset", 0, 300, 110, 60)
@@ -93,9 +131,12 @@ def test_pictures_without_spacing_keep_their_pixels() -> None:
     assert made.patch[0] * made.patch[1] <= 1.2 * 512**2
 
 
-def test_whole_images_are_resized_never_enlarged() -> None:
+def test_whole_images_are_made_smaller_and_tiny_ones_larger() -> None:
     flat = {"ndim": 2, "space": "none", "spacing_median": (1, 1), "spacing_min": (1, 1), "spacing_max": (1, 1)}
-    assert plan(facts(shape_median=(28, 28), **flat), "classification").patch == (28, 28)
+    assert plan(facts(shape_median=(28, 28), **flat), "classification").patch == (56, 56)
+    assert plan(facts(shape_median=(8, 4), **flat), "classification").patch == (56, 28)
+    assert plan(facts(shape_median=(60, 40), **flat), "classification").patch == (60, 40)
+    assert plan(facts(shape_median=(16, 16, 16)), "classification").patch == (16, 16, 16)
     assert plan(facts(shape_median=(2000, 1000), **flat), "classification").patch == (224, 112)
 
 

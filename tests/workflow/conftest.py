@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from hounsfield.data.phantoms import write_dataset
+from hounsfield.workflow.ready import Options
 from hounsfield.workflow.run import Run
-from hounsfield.workflow.train import Options, train
+from hounsfield.workflow.train import train
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,10 @@ from hounsfield.io.formats import Choices
 from hounsfield.workflow.evaluate import evaluate
 from hounsfield.workflow.inspect import inspect
 from hounsfield.workflow.predict import predict
+from hounsfield.workflow.ready import Options
 from hounsfield.workflow.report import report
 from hounsfield.workflow.run import Run, write_json
-from hounsfield.workflow.train import Options, train
+from hounsfield.workflow.train import train
 
 Nifti: Any = nib.nifti1.Nifti1Image
 SECOND = Choices(volume=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,8 +22,9 @@ from hounsfield.tasks.parts.windows import starts
 from hounsfield.workflow.costs import fitting, seconds_a_case
 from hounsfield.workflow.evaluate import stored
 from hounsfield.workflow.predict import Predictor
+from hounsfield.workflow.ready import Options
 from hounsfield.workflow.run import Run
-from hounsfield.workflow.train import Options, train
+from hounsfield.workflow.train import train
 
 
 def cases(count: int) -> list[Sample]:
@@ -39,6 +41,7 @@ def test_what_fits_is_what_the_time_holds_and_at_least_one(count: int, each: flo
 
 def test_all_fit_where_a_case_costs_nothing() -> None:
     assert len(fitting(cases(7), 0.0, 1.0)) == 7
+    assert len(fitting(cases(7), 1.0, math.inf)) == 7
     assert list(fitting([], 1.0, 100.0)) == []
 
 

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from math import prod
 from pathlib import Path
 
 import pytest
@@ -16,11 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from hounsfield.core.errors import DivergedError, HounsfieldError, InputError, ResourceError
-from hounsfield.data.cache import Cache
-from hounsfield.workflow import train as module
-from hounsfield.workflow.console import SILENT, Silent
+from hounsfield.workflow.console import Silent
+from hounsfield.workflow.ready import Options
 from hounsfield.workflow.run import Run, read_plan
-from hounsfield.workflow.train import Options, train
+from hounsfield.workflow.train import train
 
 STEPS = Options(budget="4steps", device="cpu")
 
@@ -37,6 +35,7 @@ def test_a_run_holds_everything_that_it_is(segmenter: Run) -> None:
         "fingerprint.json",
         "run.json",
         "environment.json",
+        "timeline.json",
         "members/0-0/weights.safetensors",
         "members/0-0/last/checkpoint.safetensors",
         "members/0-0/metrics.jsonl",
@@ -161,7 +160,7 @@ def test_too_little_memory_names_the_smaller_setting(phantoms: Path, tmp_path: P
     def fail(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
-    monkeypatch.setattr(module, "fit", fail)
+    monkeypatch.setattr("hounsfield.workflow.train.fit", fail)
     with pytest.raises(ResourceError, match=r"OUT_OF_MEMORY .*20.00 GiB.*--set training.batch=\d+ --set training.accumulate=2"):
         train(phantoms, tmp_path / "run", STEPS)
 
@@ -268,20 +267,3 @@ def test_final_weights_are_the_average(segmenter: Run) -> None:
 
 def test_the_written_plan_reads_back(segmenter: Run) -> None:
     assert read_plan(segmenter.root / "plan.json") == segmenter.plan
-
-
-def test_the_cache_is_asked_for_no_less_than_it_will_hold(
-    phantoms: Path, segmenter: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And for not much more than the cases as they are before compression."""
-    monkeypatch.setenv("HOUNSFIELD_CACHE", str(tmp_path))
-    ready = module.open_ready(phantoms, STEPS, SILENT)
-    samples = ready.part("train")
-    asked: list[dict[str, int]] = []
-    monkeypatch.setattr(Cache, "make_room", lambda self, sizes: asked.append(dict(sizes)))
-    entries = module._prepare_all(segmenter.plan, samples, ready.audit.facts, SILENT)
-    (sizes,) = asked
-    for entry in entries.values():
-        held = sum(f.stat().st_size for f in entry.folder.glob("*.b2nd"))
-        plain = prod(entry.shape) * 3
-        assert held <= sizes[entry.folder.name] <= 1.05 * plain

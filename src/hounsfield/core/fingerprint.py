@@ -70,7 +70,8 @@ class Fingerprint(Options):
     outside the valid masks. boxes: per case, over the cases that have some; None for other targets. empty_masks: without any
     labelled voxel; for boxes, cases without any. constant_images: cases in which no channel varies. exact_copies: cases whose
     image an earlier case has too. near_copies: cases that could go so that no two nearly alike are left, exact copies aside;
-    at least so many, see data/duplicates.py.
+    at least so many, see data/duplicates.py. alike: mean correlation of a case's thumbnail with the mean of the others;
+    alike_mirrored: the same with the case mirrored, per axis (plan/symmetry.py).
     """
 
     schema_: Literal[1] = Field(default=1, alias="schema")
@@ -102,6 +103,8 @@ class Fingerprint(Options):
     constant_images: int = 0
     exact_copies: int = 0
     near_copies: int = 0
+    alike: float = 0.0
+    alike_mirrored: tuple[float, ...] = ()
 
     @computed_field  # type: ignore[prop-decorator]
     @property

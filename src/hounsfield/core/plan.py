@@ -108,6 +108,7 @@ class Augment(Options):
 class Training(Options):
     """The loop. steps: optimiser steps; batch: samples a step and accumulation part. lr: peak of one cycle. ema: decay of the
     averaged weights that the run keeps. clip: largest gradient norm, 0 for none. amp: run the forward pass in bfloat16.
+    channels_last: keep activations with the channels innermost. compile: let torch.compile fuse the network.
     foreground: part of the windows that are centred on a foreground voxel."""
 
     steps: int = Field(default=1000, ge=1)
@@ -119,7 +120,21 @@ class Training(Options):
     clip: float = 1.0
     ema: float = Field(default=0.99, ge=0, lt=1)
     amp: bool = False
+    channels_last: bool = False
+    compile: bool = False
     foreground: float = Field(default=0.33, ge=0, le=1)
+
+
+class Members(Options):
+    """How many networks one run trains, whose mean predicts. folds: parts of the training cases, each left out by members of
+    its own (1: none is left out); seeds: members of each fold, which differ in weights, order and augmentation."""
+
+    folds: int = Field(default=1, ge=1)
+    seeds: int = Field(default=1, ge=1)
+
+    @property
+    def count(self) -> int:
+        return self.folds * self.seeds
 
 
 class Inference(Options):
@@ -145,6 +160,7 @@ class Plan(Options):
     patch: tuple[int, ...]
     augment: Augment = Augment()
     training: Training = Training()
+    members: Members = Members()
     inference: Inference = Inference()
     task_options: SerializeAsAny[Options]
     model_options: SerializeAsAny[Options]
@@ -157,6 +173,10 @@ class Plan(Options):
         for key, values in axes.items():
             if values is not None and (len(values) != self.ndim or min(values) <= 0):
                 raise ValueError(f"{key} = {list(values)} in {self.ndim}D, where it takes {self.ndim} numbers above 0")
+        if self.grid.size is not None and self.grid.spacing is not None:
+            raise ValueError("grid.size and grid.spacing, which both say how large a voxel is")
+        if self.grid.size is not None and self.grid.size != self.patch:
+            raise ValueError(f"patch = {list(self.patch)} of whole images of grid.size = {list(self.grid.size)}")
         if len(self.normalise) != len(self.channels):
             raise ValueError(f"normalise for {len(self.normalise)} of {len(self.channels)} channels")
         if not set(self.augment.mirror) <= set(range(self.ndim)):

@@ -24,6 +24,7 @@ from hounsfield.core.plan import Class, Grid, Normalise
 
 CHUNK = 2**24  # values resampled to the source grid at a time
 IGNORE = 255  # target value that teaches nothing: outside the valid mask, the ignore label, padding
+CPU = torch.device("cpu")
 MEASURED_VOXELS = 1_000_000  # of one channel, on which a case's own statistics rest
 
 Index = npt.NDArray[np.int64]
@@ -211,8 +212,11 @@ def place(image: Image, grid: Grid) -> Placement:
     return Placement(source, start, tuple(k / s for k, s in zip(kept, shape, strict=True)), shape)
 
 
-def prepare(image: Image, grid: Grid, normalise: Sequence[Normalise]) -> Prepared:
-    """An image in source units -> the model grid. Raises InputError CHANNELS, WRONG_DIMENSION."""
+def prepare(image: Image, grid: Grid, normalise: Sequence[Normalise], device: torch.device = CPU) -> Prepared:
+    """An image in source units -> the model grid, resampled on `device`, where the tensor stays.
+
+    Raises InputError CHANNELS, WRONG_DIMENSION.
+    """
     if image.channels != len(normalise):
         raise InputError(
             "CHANNELS",
@@ -226,7 +230,7 @@ def prepare(image: Image, grid: Grid, normalise: Sequence[Normalise]) -> Prepare
     for channel, how in zip(placement.crop(image.array), normalise, strict=True):
         plane = torch.from_numpy(np.array(channel, dtype=np.float32, order="C"))
         low, high, mean, std = _range(plane, how)
-        planes.append(resize(plane.clamp_(low, high).sub_(mean).div_(std)[None], placement.shape))
+        planes.append(resize(plane.to(device).clamp_(low, high).sub_(mean).div_(std)[None], placement.shape))
     return Prepared(torch.cat(planes) if len(planes) > 1 else planes[0], placement)
 
 

@@ -27,7 +27,8 @@ class Split(Options):
     """Sample ids of each part, sorted; no patient stands in two drawn parts.
 
     drawn: parts that were drawn here rather than given by the dataset. test may be empty.
-    leave_out: "column=value" whose samples are the test part. fold of folds: which part of a cross-validation val is.
+    leave_out: "column=value" whose samples are the test part.
+    folds: of a cross-validation, the training ids of each fold; val is then empty, and `of_fold` says who trains on what.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
@@ -39,8 +40,7 @@ class Split(Options):
     drawn: tuple[Part, ...]
     seed: int = 0
     leave_out: str | None = None
-    folds: int | None = None
-    fold: int | None = None
+    folds: tuple[tuple[str, ...], ...] = ()
 
     @property
     def source(self) -> Literal["given", "drawn"]:
@@ -54,7 +54,20 @@ class Split(Options):
     def without(self, ids: Iterable[str]) -> Split:
         """The same split less `ids`."""
         gone = set(ids)
-        return self.model_copy(update={part: tuple(i for i in getattr(self, part) if i not in gone) for part in PARTS})
+        kept = {part: tuple(i for i in getattr(self, part) if i not in gone) for part in PARTS}
+        return self.model_copy(update={**kept, "folds": tuple(tuple(i for i in f if i not in gone) for f in self.folds)})
+
+    def of_fold(self, fold: int, copies: Iterable[tuple[str, str]] = ()) -> Split:
+        """What the members of a fold train on, and as val what they do not; the split itself where there are no folds.
+
+        copies: pairs of ids of one image: where one is left out, the other teaches nothing either.
+        """
+        if not self.folds:
+            return self
+        out = set(self.folds[fold])
+        known = {one if other in out else other for one, other in copies if (one in out) != (other in out)}
+        rest = tuple(i for i in self.train if i not in out and i not in known)
+        return self.model_copy(update={"train": rest, "val": tuple(sorted(out)), "folds": ()})
 
     def to_json(self) -> str:
         return self.model_dump_json(by_alias=True, indent=2) + "\n"
@@ -80,20 +93,19 @@ def make_split(
     seed: int,
     *,
     test: float = 0.0,
-    folds: int | None = None,
-    fold: int = 0,
+    folds: int = 1,
     leave_out: str | None = None,
 ) -> Split:
     """The split of `dataset`: a function of seed, ids, patients and targets, never of the samples' order.
 
     A given split is kept: what it lacks (val; test where asked for) is drawn from its training part. Else all samples are
     divided by patient and stratified: `test`, a fraction of all, is set apart, the rest goes 80/20 into train and val.
-    `folds`: val is fold number `fold` of that rest. `leave_out` "site=A": the test part is every patient with a sample whose
-    attribute `site` is "A", whatever split is given.
+    `folds`: that rest is all training part, divided once more into folds. `leave_out` "site=A": the test part is every
+    patient with a sample whose attribute `site` is "A", whatever split is given.
 
     Raises InputError TOO_FEW where a part would stay empty, BAD_OPTION for options that do not fit the dataset.
     """
-    _check(dataset, test, folds, fold, leave_out)
+    _check(dataset, test, folds, leave_out)
     given: dict[Part, list[Sample]] = {part: [s for s in dataset.samples if s.split == part] for part in PARTS}
     drawn: list[Part] = []
     if leave_out is None and sum(map(bool, given.values())) > 1:
@@ -106,7 +118,7 @@ def make_split(
                 fix="add it, or give no split",
             )
         held, rest, val = given["test"], given["train"], given["val"]
-        if folds:
+        if folds > 1:
             rest, val = rest + val, []
     else:
         held, rest, val = [], list(dataset.samples), []
@@ -119,10 +131,9 @@ def make_split(
     if test > 0:
         held, rest = _draw(dataset, rest, (test, 1 - test), seed, "test")
         drawn.append("test")
-    if folds:
+    parts: list[list[Sample]] = []
+    if folds > 1:
         parts = _draw(dataset, rest, (1 / folds,) * folds, seed, "folds")
-        val, rest = parts[fold], [s for k, part in enumerate(parts) if k != fold for s in part]
-        drawn.append("val")
     elif not val:
         val, rest = _draw(dataset, rest, (VAL, 1 - VAL), seed, "val")
         drawn.append("val")
@@ -132,12 +143,11 @@ def make_split(
         drawn=tuple(p for p in PARTS if p in drawn),
         seed=seed,
         leave_out=leave_out,
-        folds=folds,
-        fold=fold if folds else None,
+        folds=tuple(tuple(sorted(s.id for s in part)) for part in parts),
     )
 
 
-def _check(dataset: Dataset, test: float, folds: int | None, fold: int, leave_out: str | None) -> None:
+def _check(dataset: Dataset, test: float, folds: int, leave_out: str | None) -> None:
     def refuse(option: str, found: str, expected: str, fix: str) -> InputError:
         return InputError("BAD_OPTION", option, found=found, expected=expected, fix=fix)
 
@@ -145,8 +155,8 @@ def _check(dataset: Dataset, test: float, folds: int | None, fold: int, leave_ou
         raise refuse("--test", f"{test:g}", "a fraction from 0 to below 1", "--test 0.2 sets a fifth of the patients apart")
     if test > 0 and any(s.split == "test" for s in dataset.samples) and any(s.split == "train" for s in dataset.samples):
         raise refuse("--test", "a test part that the dataset gives", "no second one", "leave out --test")
-    if folds is not None and not (folds > 1 and 0 <= fold < folds):
-        raise refuse("--folds", f"fold {fold} of {folds}", "at least 2 folds, counted from 0", "--folds 5")
+    if folds < 1:
+        raise refuse("--folds", str(folds), "at least 2 folds, or 1 for none", "--folds 5")
     if leave_out is None:
         return
     column, _, value = leave_out.partition("=")

@@ -1,16 +1,23 @@
-"""A time budget becomes a size, a precision and a number of steps, by a short measurement."""
+"""A time budget becomes a size, a precision, a number of members and a number of steps, by a short measurement.
+
+The rule, learned by measurement (docs/results.md, "What the budget rule rests on"): a network of twice the width is better
+where the time holds ENOUGH steps of it, and worse before; after USEFUL_EPOCHS passes over the training part the mean of two
+networks is better than one of twice the steps; after MOST_EPOCHS more steps bring nothing.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import math
 import re
+import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.plan import Options, Plan
@@ -18,11 +25,19 @@ from hounsfield.data.loader import Loader
 from hounsfield.models import MODELS
 from hounsfield.tasks import TASKS
 
-MEASURED_STEPS = 3  # after one that warms up
-ENOUGH = {"dense": 350, "vector": 600}  # steps below which a smaller network learns more in the same time
+MEASURED_STEPS = 3  # of a candidate, after one that warms up
+CONFIRMED_STEPS = 8  # of the one that is chosen
+ENOUGH = {"dense": 350, "vector": 3000}  # steps below which a smaller network learns more in the same time
+USEFUL_EPOCHS = {"dense": 300.0, "vector": 60.0}  # after which a second network helps more than further steps
 MOST_EPOCHS = 300.0  # passes over the training part after which more steps were seen to bring nothing
+MOST_SEEDS = 5  # members that a budget adds by itself
+MEASURING, CONFIRMING = 0.01, 0.03  # of the budget that one candidate may take, and the one that is chosen
+CLEARLY = 0.9  # of the time: what a precision or a layout must save to be chosen
+COMPILING = 90.0  # seconds that torch.compile takes at most; tried where they are little of the budget
 CHOSEN = "set by --set"  # the reason of what the user chose
 WATCHED = 0.04  # part of the training time that goes into looking at validation cases
+NIGHT = 8 * 3600.0
+UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 @dataclass(frozen=True)
@@ -35,14 +50,17 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """ "90s", "10m", "2h", "200steps", "20epochs". Raises InputError BAD_OPTION."""
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|steps|epochs)", text.strip().lower())
+        """ "90s", "10m", "2h", "overnight" (8 hours), "200steps", "20epochs". Raises InputError BAD_OPTION."""
+        plain = text.strip().lower()
+        if plain == "overnight":
+            return cls(seconds=NIGHT)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|steps|epochs)", plain)
         if not found or float(found[1]) <= 0:
             raise InputError(
                 "BAD_OPTION",
                 "--budget",
                 found=repr(text),
-                expected="such as 90s, 10m, 2h, 200steps or 20epochs",
+                expected="such as 90s, 10m, 2h, overnight, 200steps or 20epochs",
                 fix="give number and unit",
             )
         number, unit = float(found[1]), found[2]
@@ -50,16 +68,34 @@ class Budget:
             return cls(steps=max(1, int(number)))
         if unit == "epochs":
             return cls(epochs=number)
-        return cls(seconds=number * {"s": 1, "m": 60, "h": 3600}[unit])
+        return cls(seconds=number * UNITS[unit])
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One candidate: its options, precision and seconds a step."""
+    """One candidate: its plan and seconds a step."""
 
-    options: Options
-    amp: bool
+    plan: Plan
     seconds: float
+
+
+@dataclass(frozen=True)
+class Room:
+    """Where a time budget stands. started: monotonic time from which it counts. kept: seconds that evaluation and report of a
+    plan, with all its members, will take. fits: whether the device holds a plan."""
+
+    started: float
+    kept: Callable[[Plan], float]
+    fits: Callable[[Plan], bool] = lambda plan: True
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The plan with everything decided. step: measured seconds of one; kept: for evaluation and report; None without a time."""
+
+    plan: Plan
+    step: float | None = None
+    kept: float = 0.0
 
 
 def keep_freed_memory() -> None:
@@ -76,90 +112,197 @@ def keep_freed_memory() -> None:
         return
 
 
-def settle(
-    plan: Plan, loader: Callable[[Plan], Loader], device: torch.device, budget: Budget, until: Callable[[Plan], float | None]
-) -> tuple[Plan, float | None]:
-    """The plan with network size, precision, steps and averaging decided, and the monotonic time when training must end.
+def settle(plan: Plan, loader: Callable[[Plan], Loader], device: torch.device, budget: Budget, room: Room) -> Settled:
+    """The plan with network size, precision, layout, members, steps and averaging decided.
 
-    until: when training with a plan must end to leave time for evaluation; None: never. The largest size that makes ENOUGH
-    steps in the time is taken, else the smallest. Raises ResourceError BUDGET_TOO_SMALL.
+    The largest size that makes ENOUGH steps in the time is taken, else the smallest. What `plan.reasons` says the user chose
+    is kept. Raises ResourceError BUDGET_TOO_SMALL where one epoch of the smallest size and the evaluation do not fit, naming
+    the least budget that holds them.
     """
-    member, kind = MODELS.load(plan.model), TASKS.load(plan.task).KIND
-    fixed = any(key.startswith("model_options.") and why == CHOSEN for key, why in plan.reasons.items())
-    candidates = (plan.model_options,) if fixed else member.sizes(plan.model_options)
+    if _free(plan, "training.amp"):
+        plan = _training(plan, "amp", device.type == "cuda", "the usual on this device")
+    candidates = sizes(plan)
     if budget.seconds is None:
-        chosen = plan.model_copy(update={"model_options": candidates[0 if device.type == "cuda" else -1]})
+        fitting = [p for p in candidates if room.fits(p)] or candidates[-1:]
+        chosen = fitting[0 if device.type == "cuda" else -1]
         steps = budget.steps or math.ceil((budget.epochs or 1) / loader(chosen).epochs(1))
         asked = f"{budget.steps} steps" if budget.steps else f"{budget.epochs:g} epochs"
-        return _with_steps(chosen, steps, f"as asked: {asked}", plan.training.amp), None
+        return Settled(_with_steps(chosen, steps, f"as asked: {asked}"))
+    ends = room.started + budget.seconds
+    load = loader(plan)
     trials: list[Measured] = []
-    best, left, ends = None, math.inf, None
-    for options in reversed(candidates):  # the smallest first: what its steps leave no time for is not even tried
-        candidate = plan.model_copy(update={"model_options": options})
-        trials.append(measure(candidate, loader(plan), device, amp=device.type == "cuda"))
-        limit = until(candidate)
-        time_left = math.inf if limit is None else (limit - time.monotonic()) * (1 - WATCHED)
-        enough = time_left / trials[-1].seconds >= ENOUGH[kind]
+    best: Measured | None = None
+    for candidate in reversed(candidates):  # the smallest first: what its steps leave no time for is not even tried
+        if trials and not room.fits(candidate):
+            break
+        trials.append(_fastest(candidate, load, device, budget.seconds))
+        kept = room.kept(trials[-1].plan)
+        left = (ends - time.monotonic() - kept) * (1 - WATCHED) / plan.members.count
+        if len(trials) == 1:
+            _refuse_too_small(trials[0], load, budget.seconds, time.monotonic() - room.started, kept)
+        enough = left / trials[-1].seconds >= ENOUGH[TASKS.load(plan.task).KIND]
         if best is None or enough:
-            best, left, ends = trials[-1], time_left, limit
+            best = trials[-1]
         if not enough:
             break
     assert best is not None
-    if device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512":
-        half = measure(plan.model_copy(update={"model_options": best.options}), loader(plan), device, amp=True)
-        best = half if half.seconds < 0.9 * best.seconds else best
-    affordable = int(left / best.seconds)
-    if affordable < 1:
-        raise ResourceError(
-            "BUDGET_TOO_SMALL",
-            "--budget",
-            found=f"{max(left, 0):.0f} s left for training at {best.seconds:.1f} s a step",
-            expected="time for one step",
-            fix="allow more time",
-        )
-    useful = math.ceil(MOST_EPOCHS / loader(plan).epochs(1))
-    capped = f", no more than {MOST_EPOCHS:g} epochs" if useful < affordable else ""
-    chosen = plan.model_copy(update={"model_options": best.options})
-    why = f"{best.seconds:.3f} s a step measured, {left:.0f} s for training{capped}"
-    chosen = _with_steps(chosen, min(affordable, useful), why, best.amp)
-    others = ", ".join(f"{_size(t.options)}: {t.seconds:.2f} s" for t in trials)
-    size = f"largest size with {ENOUGH[kind]} steps in the time (a step takes {others})"
-    return chosen.model_copy(update={"reasons": {**chosen.reasons, "model_options": size}}), ends
+    best = measure(best.plan, load, device, CONFIRMING * budget.seconds, CONFIRMED_STEPS)
+    return _in_time(best, trials, load, ends, room)
 
 
-def measure(plan: Plan, loader: Loader, device: torch.device, amp: bool) -> Measured:
-    """Seconds of a whole training step: loading, augmentation, forward, backward, update."""
-    solver = TASKS.load(plan.task).Solver(plan)
+def _in_time(best: Measured, trials: list[Measured], load: Loader, ends: float, room: Room) -> Settled:
+    """Members and steps of the chosen network in the time that is left."""
+    plan, kind = best.plan, TASKS.load(best.plan.task).KIND
+    epoch = 1 / load.epochs(1)
+    kept = room.kept(plan)
+    left = (ends - time.monotonic() - kept) * (1 - WATCHED)
+    wanted = int(left / best.seconds / plan.members.count / (USEFUL_EPOCHS[kind] * epoch))
+    if wanted > 1 and plan.reasons.get("members.seeds") != CHOSEN:
+        plan, kept, left = _with_seeds(plan, min(wanted, MOST_SEEDS), kept, left, USEFUL_EPOCHS[kind] * epoch * best.seconds)
+    steps = int(left / best.seconds / plan.members.count)
+    useful = math.ceil(MOST_EPOCHS * epoch)
+    capped = f", no more than {MOST_EPOCHS:g} epochs" if steps > useful else ""
+    steps = max(1, min(steps, useful))
+    shared = f" of {plan.members.count} networks" if plan.members.count > 1 else ""
+    why = f"{best.seconds:.3f} s a step measured, {max(left, 0):.0f} s for training{shared}{capped}"
+    plan = _with_steps(plan, steps, why)
+    if len(trials) > 1 or _free(plan, "model_options"):
+        others = ", ".join(f"{_size(t.plan.model_options)}: {t.seconds:.2f} s" for t in trials)
+        size = f"largest size with {ENOUGH[kind]} steps in the time (a step takes {others})"
+        plan = plan.model_copy(update={"reasons": {**plan.reasons, "model_options": size}})
+    return Settled(plan, best.seconds, kept)
+
+
+def _with_seeds(plan: Plan, wanted: int, kept: float, left: float, useful: float) -> tuple[Plan, float, float]:
+    """The plan with up to `wanted` members of each fold, and what they keep and leave. kept, left: seconds of the plan as it
+    is; useful: seconds that teach one network most of what it can learn."""
+    each = kept / plan.members.count  # nearly all of it is prediction, which every member does
+    seeds = max(1, min(wanted, int((left + kept) / (useful + each) / plan.members.folds)))
+    if seeds == 1:
+        return plan, kept, left
+    more = each * plan.members.folds * (seeds - 1)
+    members = plan.members.model_copy(update={"seeds": seeds})
+    why = f"the time holds {seeds} networks of {useful:.0f} s, whose mean is better than one that trains longer"
+    reasons = {**plan.reasons, "members.seeds": why}
+    return plan.model_copy(update={"members": members, "reasons": reasons}), kept + more, left - more
+
+
+def measure(plan: Plan, loader: Loader, device: torch.device, seconds: float, steps: int = MEASURED_STEPS) -> Measured:
+    """The median over `steps` whole training steps, after one that warms up: loading beside it, augmentation, forward,
+    backward, clipping, update, average. One step alone where more would pass `seconds`."""
+    solver, how = TASKS.load(plan.task).Solver(plan), plan.training
     torch.manual_seed(plan.seed)
     model = MODELS.load(plan.model).build(plan.model_options, len(plan.channels), solver.out_channels, plan.ndim)
-    model = model.to(device).train()
+    model = placed(model, plan, device).train()
+    network = fused(model, plan)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
-    times = []
-    for step in range(1 + MEASURED_STEPS):
-        start = time.perf_counter()
-        batch = loader.finish(loader.raw(step), step, device)
-        for _, loss_fn in solver.steps(model, batch):
-            optimiser.zero_grad(set_to_none=True)
-            with torch.autocast(device.type, torch.bfloat16, enabled=amp):
-                loss = loss_fn()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-        float(loss.detach())  # waits for the device
-        times.append(time.perf_counter() - start)
-    return Measured(plan.model_options, amp, sorted(times[1:])[MEASURED_STEPS // 2])
+    average = [p.detach().clone() for p in model.parameters()]
+    times: list[float] = []
+    ahead = loader.ahead(0)
+    try:
+        for step in range(1 + steps):
+            start = time.perf_counter()
+            if len(times) > 1 and sum(times) > seconds:
+                break
+            batch = loader.finish(next(ahead), step, device)
+            for _, loss_fn in solver.steps(network, batch):
+                optimiser.zero_grad(set_to_none=True)
+                with torch.autocast(device.type, torch.bfloat16, enabled=how.amp):
+                    loss = loss_fn()
+                loss.backward()  # type: ignore[no-untyped-call]
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimiser.step()
+            with torch.no_grad():
+                torch._foreach_lerp_(average, [p.detach() for p in model.parameters()], 0.1)
+            float(loss.detach())  # waits for the device
+            times.append(time.perf_counter() - start)
+    finally:
+        ahead.close()
+    return Measured(plan, statistics.median(times[1:]))
 
 
-def _with_steps(plan: Plan, steps: int, why: str, amp: bool) -> Plan:
+def placed(model: nn.Module, plan: Plan, device: torch.device) -> nn.Module:
+    """The network on `device`, in the layout of the plan."""
+    last = torch.channels_last if plan.ndim == 2 else torch.channels_last_3d
+    return model.to(memory_format=last if plan.training.channels_last else torch.contiguous_format).to(device)
+
+
+def fused(model: nn.Module, plan: Plan) -> nn.Module:
+    """What runs in the place of `model`, with the same parameters: compiled where the plan says so."""
+    return torch.compile(model) if plan.training.compile else model  # type: ignore[return-value]
+
+
+def sizes(plan: Plan) -> list[Plan]:
+    """Plans of the sizes that a budget may choose among, the largest first; only the plan's own where the user chose it."""
+    if not _free(plan, "model_options"):
+        return [plan]
+    every = MODELS.load(plan.model).sizes(plan.model_options)
+    return [plan.model_copy(update={"model_options": options}) for options in every]
+
+
+def _free(plan: Plan, key: str) -> bool:
+    """Whether the user left the decision on `key`, or on a key below it, to the rules."""
+    return not any(
+        why.startswith("--size") or why == CHOSEN
+        for name, why in plan.reasons.items()
+        if name == key or name.startswith(f"{key}.")
+    )
+
+
+def _fastest(plan: Plan, loader: Loader, device: torch.device, budget: float) -> Measured:
+    """The plan in the precision, layout and form that a short measurement finds clearly faster."""
+    seconds = MEASURING * budget
+
+    def faster(one: Measured, key: str) -> Measured:
+        """`one`, or the same with `key` where it is clearly faster; the reason names both times."""
+        other = measure(_training(one.plan, key, True, ""), loader, device, seconds)
+        won = other.seconds < CLEARLY * one.seconds
+        best, said = (other, "faster") if won else (one, "no faster")
+        why = f"{said}: a step takes {other.seconds:.3f} s with it, {one.seconds:.3f} s without"
+        return Measured(_training(best.plan, key, won, why), best.seconds)
+
+    trial = measure(plan, loader, device, seconds)
+    if device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512" and _free(plan, "training.amp"):
+        trial = faster(trial, "amp")
+    if plan.ndim == 2 and _free(plan, "training.channels_last"):
+        trial = faster(trial, "channels_last")
+    # On CPUs it was measured to gain nothing and costs minutes.
+    if device.type == "cuda" and budget > 20 * COMPILING and _free(plan, "training.compile"):
+        trial = faster(trial, "compile")
+    return trial
+
+
+def _training(plan: Plan, key: str, value: object, why: str) -> Plan:
+    training = plan.training.model_copy(update={key: value})
+    return plan.model_copy(update={"training": training, "reasons": {**plan.reasons, f"training.{key}": why}})
+
+
+def _refuse_too_small(smallest: Measured, loader: Loader, budget: float, spent: float, kept: float) -> None:
+    """Raises ResourceError BUDGET_TOO_SMALL where one epoch of every member and the evaluation do not fit."""
+    epoch = smallest.seconds / loader.epochs(1) * smallest.plan.members.count
+    least = spent + epoch + kept
+    if least <= budget:
+        return
+    networks = f" of {smallest.plan.members.count} networks" if smallest.plan.members.count > 1 else ""
+    raise ResourceError(
+        "BUDGET_TOO_SMALL",
+        "--budget",
+        found=f"{budget:g} s",
+        expected=f"at least {least:.0f} s: {spent:.0f} s for reading and measuring, {epoch:.0f} s for one epoch{networks} "
+        f"of the smallest size, {kept:.0f} s for evaluation and report",
+        fix=f"--budget {math.ceil(1.1 * least / 10) * 10}s or more",
+    )
+
+
+def _with_steps(plan: Plan, steps: int, why: str) -> Plan:
     # The average remembers about a tenth of the training: the annealed tail, not the noisy middle.
     decay = round(max(0.0, min(0.999, 1 - 10 / steps)), 5)
-    training = plan.training.model_copy(update={"steps": steps, "amp": amp, "ema": decay})
-    reasons = {
-        **plan.reasons,
-        "training.steps": why,
-        "training.amp": "bfloat16 measured faster" if amp else "32-bit floats measured as fast",
-        "training.ema": f"remembers about a tenth of {steps} steps",
-    }
-    return plan.model_copy(update={"training": training, "reasons": reasons})
+    changes: dict[str, object] = {"steps": steps}
+    reasons = {**plan.reasons, "training.steps": why}
+    if _free(plan, "training.ema"):
+        changes["ema"] = decay
+        reasons["training.ema"] = f"remembers about a tenth of {steps} steps"
+    return plan.model_copy(update={"training": plan.training.model_copy(update=changes), "reasons": reasons})
 
 
 def _size(options: Options) -> str:

@@ -18,6 +18,7 @@ from hounsfield.data.dataset import Dataset
 from hounsfield.data.duplicates import count_within
 from hounsfield.data.facts import LEVELS, CaseFacts
 from hounsfield.data.facts import Intensity as Channel
+from hounsfield.plan.symmetry import likeness
 
 T = TypeVar("T")
 Floats = npt.NDArray[np.float64]
@@ -50,6 +51,7 @@ def fingerprint(train: Dataset, facts: Mapping[str, CaseFacts]) -> Fingerprint:
     shapes = np.array([[c.shape[k] for k in order] for c, order in zip(cases, axes, strict=True)])
     spacings = np.array([[c.spacing[k] for k in order] for c, order in zip(cases, axes, strict=True)])
     patients = {s.patient for s in train.samples if s.patient is not None}
+    alike = likeness(cases)
     exact_copies, near_copies = count_within(train.samples, facts)
     channels = range(len(train.channels))
     whole = tuple(_intensity([c.whole for c in cases], k, None) for k in channels)
@@ -82,6 +84,8 @@ def fingerprint(train: Dataset, facts: Mapping[str, CaseFacts]) -> Fingerprint:
         constant_images=sum(all(w.quantiles[0] == w.quantiles[-1] for w in c.whole) for c in cases),
         exact_copies=exact_copies,
         near_copies=near_copies,
+        alike=round(alike.as_is, 4),
+        alike_mirrored=tuple(round(value, 4) for value in alike.mirrored),
     )
 
 

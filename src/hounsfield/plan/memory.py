@@ -3,10 +3,10 @@
 The bytes of weights, gradients and activations are exact: what autograd keeps is a fact of the network, and the trace sees it.
 What lies beside them on a CPU (freed blocks that glibc keeps in pieces, oneDNN's workspaces and reordered weights, the bytes of
 a checkpoint before they are written) was fitted to the rise of resident memory over three steps and a checkpoint of 15 real
-trainings on Linux x86-64 with AVX-512 and `keep_freed_memory`: U-Nets and ResNets in 2D and 3D, 5 to 200 MB of weights, with
-and without bfloat16. There overhead = 80 MiB + 9 x weights + 0.62 x what a step holds beyond the weights gives 1.0 to 1.45
-times what was measured, more only where it is a few megabytes. `python benchmarks/memory.py` repeats it. On CUDA nothing is kept in pieces of that kind and the
-checkpoint is made in the host's memory; a quarter for cuDNN's workspaces and the caching allocator is an assumption.
+trainings on Linux x86-64 with `keep_freed_memory`: U-Nets, ResNets and a LeNet in 2D and 3D, up to 170 MB of weights, with and
+without bfloat16. There overhead = 80 MiB + 9 x weights + 0.62 x what a step holds beyond the weights gives 1.01 to 1.44 times
+the measured rise; of LeNet, 26 MB, more. `python benchmarks/memory.py` repeats it. On CUDA the checkpoint is made in the host's
+memory; a quarter for cuDNN's workspaces and the caching allocator is an assumption that nobody has measured yet.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ class _Key:
     """A plan as far as memory depends on it."""
 
     text: str
-    accelerated: bool
+    cuda_amp: bool
     plan: Plan = field(compare=False)
 
     @classmethod
@@ -227,7 +227,7 @@ class _Key:
         how = plan.training
         text = plan.model_dump_json(include=parts)
         sizes = (len(plan.classes), len(plan.channels), how.batch, how.accumulate, how.amp)
-        return cls(f"{text} {sizes}", device_type != "cpu", plan)
+        return cls(f"{text} {sizes}", how.amp and device_type != "cpu", plan)
 
 
 @dataclass(frozen=True)
@@ -252,7 +252,7 @@ def _traced(key: _Key) -> _Traced:
     with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         network = model.to_empty(device="cpu").train()
         ledger = _Ledger(network)
-        with ledger, _Float32(how.amp and key.accelerated):
+        with ledger, _Float32(key.cuda_amp):
             batch = _batch(plan, solver.out_channels)
             try:
                 for _, loss_fn in solver.steps(network, batch):

@@ -42,7 +42,8 @@ def seconds_a_case(predictor: Predictor, samples: Sequence[Sample]) -> float:
 
 def fitting(samples: Sequence[Sample], each: float, seconds: float) -> Sequence[Sample]:
     """As many of `samples`, evenly spaced and at least one, as take `seconds` at `each` seconds a case."""
-    count = max(1, min(len(samples), int(seconds / max(each, 1e-9)) if seconds > 0 else 1))
+    held = min(float(len(samples)), seconds / max(each, 1e-9))
+    count = max(1, int(held))
     return [samples[k * len(samples) // count] for k in range(count)] if samples else samples
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from hounsfield.data.phantoms import write_dataset
 from hounsfield.workflow.console import SILENT, Console
+from hounsfield.workflow.ready import Options
 from hounsfield.workflow.run import Run, refuse_existing
-from hounsfield.workflow.train import Options, train
+from hounsfield.workflow.train import train
 
 CASES = 120
 

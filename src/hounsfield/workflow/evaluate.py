@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
@@ -20,6 +21,7 @@ from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.metrics.bootstrap import Interval
 from hounsfield.tasks import TASKS, Row
 from hounsfield.workflow.console import SILENT, Console, first_few, track
+from hounsfield.workflow.device import choose_device
 from hounsfield.workflow.predict import Predictor, cases_of
 from hounsfield.workflow.run import Run, read_json, write_json
 
@@ -27,7 +29,8 @@ from hounsfield.workflow.run import Run, read_json, write_json
 @dataclass(frozen=True)
 class Evaluation:
     """part: what was measured ("val", "test", or another dataset's name). rows: the per-case table, ordered by id.
-    used_for: "training", "selection" (val), "report" (test) or "another dataset"."""
+    used_for: "training", "selection" (val), "report" (test), "development" (every fold by members that did not train on it) or
+    "another dataset"."""
 
     task: str
     part: str
@@ -66,8 +69,8 @@ def evaluate(
     console: Console = SILENT,
 ) -> Evaluation:
     """Measure a run. data: another dataset (its test part where it has one, else all of it); None: the run's own held-out part,
-    test where there is one, else val. split: another part. choices: how files are read that leave one; the run's own data are
-    read as for its training where nothing else is chosen.
+    test where there is one, else every case out of its fold ("folds"), else val. split: another part. choices: how files are
+    read that leave one; the run's own data are read as for its training where nothing else is chosen.
 
     Another dataset's classes are those of the plan by name; masks also by value where the names differ.
     Raises InputError TOO_FEW, NOT_A_RUN, BAD_LABEL.
@@ -82,8 +85,10 @@ def evaluate(
     TASKS.load(opened.plan.task).targets(dataset)
     dataset = _in_classes_of(opened.plan, dataset)
     if split is None and own:
-        split = "test" if opened.split.test else "val"
-    elif split is None and any(s.split == "test" for s in dataset.samples):
+        split = "test" if opened.split.test else "folds" if opened.split.folds else "val"
+    if split == "folds" and own and opened.split.folds:
+        return measure_folds(opened, dataset.select(opened.split.train).samples, choose_device(device), console)
+    if split is None and any(s.split == "test" for s in dataset.samples):
         split = "test"
     samples = cases_of(dataset, opened, split)
     uses = {"val": "selection", "test": "report", "train": "training"}
@@ -154,15 +159,30 @@ def _in_classes_of(plan: Plan, dataset: Dataset) -> Dataset:
 
 def measure(predictor: Predictor, samples: Sequence[Sample], part: str, used_for: str, console: Console) -> Evaluation:
     """Predict and score every sample."""
+    return _measure(lambda sample: predictor, samples, part, used_for, console)
+
+
+def measure_folds(run: Run, samples: Sequence[Sample], device: torch.device, console: Console) -> Evaluation:
+    """Predict and score every sample by the members of its fold, which did not train on it."""
+    folds = run.split.folds
+    predictors = [Predictor.of(run.plan, run.models(device, fold)) for fold in range(len(folds))]
+    of = {name: predictor for predictor, fold in zip(predictors, folds, strict=True) for name in fold}
+    return _measure(lambda sample: of[sample.id], samples, "folds", "development", console)
+
+
+def _measure(
+    predictor_of: Callable[[Sample], Predictor], samples: Sequence[Sample], part: str, used_for: str, console: Console
+) -> Evaluation:
     if not samples:
         raise InputError("TOO_FEW", part, found="no case", expected="at least one", fix="choose another part")
-    metrics = predictor.solver.metrics()
+    first = predictor_of(samples[0])
+    metrics = first.solver.metrics()
     rows: list[Row] = [
-        {"id": sample.id, "patient": sample.patient or "", **metrics.case(sample, predictor(sample))}
+        {"id": sample.id, "patient": sample.patient or "", **metrics.case(sample, predictor_of(sample)(sample))}
         for sample in track(console, f"evaluating {part}", samples)
     ]
     summary = dict(metrics.summary(rows, [s.patient for s in samples]))
-    return Evaluation(predictor.plan.task, part, used_for, summary, tuple(rows), metrics.headline)
+    return Evaluation(first.plan.task, part, used_for, summary, tuple(rows), metrics.headline)
 
 
 def stored(run: Run) -> list[Evaluation]:

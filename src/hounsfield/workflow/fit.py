@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+import statistics
 import threading
 import time
 from collections import deque
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from hounsfield.core.errors import DivergedError, InputError, RunInterruptedError
 from hounsfield.core.plan import Plan, Training
 from hounsfield.data.loader import Batch, Loader
+from hounsfield.plan.budget import fused
 from hounsfield.tasks import Solver
 from hounsfield.workflow.run import read_tensors, write_json, write_tensors, write_text
 
@@ -93,11 +95,19 @@ class Member:
 
 
 class Clock:
-    """Wall-clock time for training. ends: monotonic seconds when it must be over, None for no limit."""
+    """Wall-clock time for one member's training. ends: monotonic seconds when all must be over, None for no limit. reserve:
+    seconds of that for evaluation and report, on a machine whose step takes `expected` seconds. share: members that still have
+    to train in what is left, this one among them.
 
-    def __init__(self, ends: float | None = None) -> None:
+    Only the monotonic clock is asked: a wall clock that jumps changes nothing.
+    """
+
+    def __init__(self, ends: float | None = None, reserve: float = 0.0, expected: float | None = None, share: int = 1) -> None:
         self.ends = ends
-        self.last = time.monotonic()
+        self.reserve = reserve
+        self.expected = expected
+        self.share = share
+        self.begun = self.last = time.monotonic()
         self.recent: deque[float] = deque(maxlen=PACE_STEPS)
 
     def tick(self) -> float:
@@ -111,15 +121,28 @@ class Clock:
         """What was done since the last tick was no step."""
         self.last = time.monotonic()
 
+    @property
+    def pace(self) -> float:
+        """Seconds of a usual step: the median, as one step during which the machine slept says nothing of the others."""
+        return statistics.median(self.recent) if self.recent else self.expected or 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds left for this member, when what the evaluation needs is kept: more of it on a machine that is slower."""
+        assert self.ends is not None
+        slower = max(1.0, self.pace / self.expected) if self.expected and len(self.recent) >= PACE_STEPS // 2 else 1.0
+        over = self.ends - slower * self.reserve
+        return self.begun + (over - self.begun) / self.share - self.last
+
     def fit(self, state: State, planned: int) -> State:
         """The same state with as many steps to go as the pace allows, at most as planned: on a machine that turns slower the
         schedule anneals early, and smoothly, as progress only moves on from where it is. No step to go when time is over."""
         if self.ends is None:
             return state
-        left = self.ends - self.last
+        left = self.left
         if left > 0 and len(self.recent) < PACE_STEPS // 2:
             return state
-        affordable = int(left / (sum(self.recent) / len(self.recent))) if left > 0 else 0
+        affordable = int(left / self.pace) if left > 0 else 0
         return replace(state, total=min(planned, state.step + affordable))
 
 
@@ -170,22 +193,26 @@ def fit(
     }
     average = Average(model, how.ema)
     state = _restore(member, model, average, optimisers) or State(0, how.steps)
+    network = fused(model, plan)
     watched = time.monotonic()
     due = watched + SAVE_EVERY
     whole = True  # whether model, average, optimisers and state are of one step
     clock.skip()
+    idle = time.monotonic()
     with closing(loader.ahead(state.step)) as ahead, _held_interrupt() as stop_if_asked:
         try:
             for raw in ahead:
                 if state.step >= state.total:
                     break
+                waited = time.monotonic() - idle
                 torch.manual_seed(plan.seed * 1_000_003 + state.step)
                 batch = loader.finish(raw, state.step, device)
+                augmented = time.monotonic() - idle - waited
                 rate = one_cycle(state.progress, how)
                 for optimiser in optimisers.values():
                     optimiser.param_groups[0]["lr"] = rate
                 whole = False
-                loss = _step(model, solver, batch, how, players, optimisers)
+                loss = _step(network, solver, batch, how, players, optimisers)
                 if not math.isfinite(loss):
                     _stop_diverged(member, state, batch, loss)
                 average.update(state.step)
@@ -196,13 +223,20 @@ def fit(
                     value = watch(average.kept)
                     watched = time.monotonic()
                     clock.skip()
-                seconds = round(state.seconds, 3)
-                member.log({"step": state.step, "loss": round(loss, 6), "lr": rate, "seconds": seconds, "value": value})
+                line = {
+                    "step": state.step,
+                    "loss": round(loss, 6),
+                    "lr": rate,
+                    "seconds": round(state.seconds, 4),
+                    "value": value,
+                }
+                member.log({**line, "wait": round(waited, 5), "augment": round(augmented, 5)})
                 tell(state, loss, value)
                 if time.monotonic() > due:
                     due = _save(member, state, model, average, optimisers)
                     clock.skip()
                 stop_if_asked()
+                idle = time.monotonic()
         except KeyboardInterrupt:
             if whole:
                 _save(member, state, model, average, optimisers)

@@ -15,7 +15,7 @@ from hounsfield.core.prediction import Prediction
 from hounsfield.core.sample import Sample
 from hounsfield.data.channels import read_case
 from hounsfield.data.dataset import Dataset, ImageFile
-from hounsfield.data.prepare import Prepared, prepare
+from hounsfield.data.prepare import CPU, Prepared, prepare
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.tasks import TASKS
@@ -74,7 +74,8 @@ class Predictor:
                 expected=f"{self.plan.ndim} axes, as the plan has",
                 fix="choose a slice or a volume",
             )
-        return prepare(image, self.plan.grid, self.plan.normalise)
+        device = next(self.models[0].parameters()).device
+        return prepare(image, self.plan.grid, self.plan.normalise, device if device.type == "cuda" else CPU)
 
 
 def predict(

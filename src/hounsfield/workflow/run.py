@@ -89,16 +89,21 @@ class Run:
 
     @property
     def members(self) -> list[Path]:
-        """Folders of the trained members, sorted."""
-        return sorted(p.parent for p in (self.root / "members").glob("*/weights.safetensors"))
+        """Folders of the trained members, by fold and seed."""
+        found = (p.parent for p in (self.root / "members").glob("*/weights.safetensors"))
+        return sorted(found, key=lambda folder: [int(number) for number in folder.name.split("-")])
 
     @property
     def solver(self) -> Solver:
         return TASKS.load(self.plan.task).Solver(self.plan)
 
-    def models(self, device: torch.device) -> list[nn.Module]:
-        """Every member's network with its final weights, in evaluation mode. Raises InputError NOT_A_RUN, BAD_WEIGHTS."""
-        if not self.members:
+    def models(self, device: torch.device, fold: int | None = None) -> list[nn.Module]:
+        """Every member's network, or those of one fold, with its final weights, in evaluation mode.
+
+        Raises InputError NOT_A_RUN, BAD_WEIGHTS.
+        """
+        members = [m for m in self.members if fold is None or m.name.startswith(f"{fold}-")]
+        if not members:
             raise InputError(
                 "NOT_A_RUN",
                 self.root,
@@ -106,7 +111,7 @@ class Run:
                 expected="members/*/weights.safetensors",
                 fix="finish the training with --resume",
             )
-        return [load_weights(build(self.plan), m / "weights.safetensors").to(device).eval() for m in self.members]
+        return [load_weights(build(self.plan), m / "weights.safetensors").to(device).eval() for m in members]
 
 
 def build(plan: Plan) -> nn.Module:

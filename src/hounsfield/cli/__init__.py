@@ -7,12 +7,36 @@ import os
 import sys
 import time
 import warnings
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
+from hounsfield.cli.options import (
+    Affine,
+    AllowGaps,
+    Changes,
+    Data,
+    Device,
+    Folds,
+    Form,
+    Frame,
+    Json,
+    LeaveOut,
+    ModelName,
+    Overwrite,
+    PatientRegex,
+    Reader,
+    RunFolder,
+    Seed,
+    Seeds,
+    Series,
+    Size,
+    TaskName,
+    Test,
+    Time,
+    Volume,
+)
 from hounsfield.core.errors import HounsfieldError, InputError
 
 if TYPE_CHECKING:
@@ -29,53 +53,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
-
-Data = Annotated[
-    Path, typer.Argument(help="A folder of images (any of the known layouts), an .npz, or a manifest.", show_default=False)
-]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that hounsfield train wrote.", show_default=False)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output; messages go to standard error.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier command wrote there.")]
-Reader = Annotated[str | None, typer.Option(help="Name the layout instead of recognising it.", show_default=False)]
-PatientRegex = Annotated[
-    str | None, typer.Option(help="Where a file's name says the patient; the first group counts.", show_default=False)
-]
-
-
-class Form(StrEnum):
-    """The two affines of a NIfTI file."""
-
-    SFORM = "sform"
-    QFORM = "qform"
-
-
-CHOICES = "Where a file leaves a choice"
-Volume = Annotated[
-    int | None,
-    typer.Option(min=0, help="Of a 4D file, counted from 0.", show_default=False, rich_help_panel=CHOICES),
-]
-Frame = Annotated[
-    int | None,
-    typer.Option(
-        min=0, help="Of a cine or a picture with several, counted from 0.", show_default=False, rich_help_panel=CHOICES
-    ),
-]
-Affine = Annotated[
-    Form | None,
-    typer.Option(help="Of a NIfTI file whose two affines disagree.", show_default=False, rich_help_panel=CHOICES),
-]
-Series = Annotated[
-    str | None,
-    typer.Option(help="Of DICOM studies: number, description, or UID or its end.", show_default=False, rich_help_panel=CHOICES),
-]
-AllowGaps = Annotated[bool, typer.Option("--allow-gaps", help="Interpolate missing DICOM slices.", rich_help_panel=CHOICES)]
-
-
-def _below_one(value: float) -> float:
-    if not value < 1:
-        raise typer.BadParameter(f"{value:g} is not below 1.")
-    return value
 
 
 def _print_version(wanted: bool) -> None:
@@ -139,31 +116,72 @@ def inspect(
 
 
 @app.command()
+def plan(
+    data: Data,
+    out: Annotated[Path | None, typer.Option(help="A file for the plan, which train --plan obeys.", show_default=False)] = None,
+    budget: Time = None,
+    size: Size = None,
+    seed: Seed = 0,
+    task: TaskName = None,
+    model: ModelName = None,
+    folds: Folds = 1,
+    seeds: Seeds = None,
+    test: Test = 0.0,
+    leave_out: LeaveOut = None,
+    changes: Changes = None,
+    reader: Reader = None,
+    patient_regex: PatientRegex = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    device: Device = "auto",
+    volume: Volume = None,
+    frame: Frame = None,
+    affine: Affine = None,
+    series: Series = None,
+    allow_gaps: AllowGaps = False,
+) -> None:
+    """Print what train would decide, each value with its reason, and what it takes in time and memory. Trains nothing."""
+    from hounsfield.workflow.plan import plan as work
+    from hounsfield.workflow.plan import save, show
+    from hounsfield.workflow.ready import Options
+
+    options = Options(
+        task=task,
+        model=model,
+        reader=reader,
+        budget=budget,
+        size=size,
+        changes=_changes(changes or []),
+        seed=seed,
+        folds=folds,
+        seeds=seeds,
+        test=test,
+        leave_out=leave_out,
+        patient_regex=patient_regex,
+        choices=_choices(volume, frame, affine, series, allow_gaps),
+        device=device,
+    )
+    found = work(data, options, console=_console(), started=STARTED)
+    if out is not None:
+        save(found, out, overwrite=overwrite)
+    _print(found.to_json()) if as_json else _show(show(found))
+
+
+@app.command()
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="The new run's folder.", show_default=False)],
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            help="Wall-clock time for everything (90s, 10m, 2h), or 200steps, 20epochs.  [default: 10m]", show_default=False
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of split, weights and augmentation.")] = 0,
-    task: Annotated[
-        str | None, typer.Option(help="classification or segmentation; the data decide.", show_default=False)
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="A network's name, such as resnet; the task decides.", show_default=False)
-    ] = None,
-    test: Annotated[
-        float, typer.Option(min=0, callback=_below_one, help="Part of the patients to set apart for the report, below 1.")
-    ] = 0.0,
-    leave_out: Annotated[str | None, typer.Option(help="Test on a column's value, such as site=A.", show_default=False)] = None,
+    budget: Time = None,
+    size: Size = None,
+    seed: Seed = 0,
+    task: TaskName = None,
+    model: ModelName = None,
+    folds: Folds = 1,
+    seeds: Seeds = None,
+    test: Test = 0.0,
+    leave_out: LeaveOut = None,
     plan: Annotated[Path | None, typer.Option(help="A plan.json to obey instead of the rules.", show_default=False)] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="key=JSON of the plan, such as model_options.width=16; repeatable.", show_default=False),
-    ] = None,
+    changes: Changes = None,
     reader: Reader = None,
     patient_regex: PatientRegex = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop on copies and near copies between the parts.")] = False,
@@ -177,7 +195,7 @@ def train(
     allow_gaps: AllowGaps = False,
 ) -> None:
     """Train on a folder of images. Needs no configuration: layout, task, plan and size follow from data and time."""
-    from hounsfield.workflow.train import Options
+    from hounsfield.workflow.ready import Options
     from hounsfield.workflow.train import train as work
 
     options = Options(
@@ -185,9 +203,12 @@ def train(
         model=model,
         reader=reader,
         budget=budget,
+        size=size,
         plan=plan,
         changes=_changes(changes or []),
         seed=seed,
+        folds=folds,
+        seeds=seeds,
         test=test,
         leave_out=leave_out,
         patient_regex=patient_regex,
@@ -206,7 +227,10 @@ def evaluate(
         Path | None, typer.Argument(help="Another dataset; without it the run's own held-out part.", show_default=False)
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="train, val or test.  [default: test where there is one, else val]", show_default=False)
+        str | None,
+        typer.Option(
+            help="train, val, test or folds.  [default: test where there is one, else folds or val]", show_default=False
+        ),
     ] = None,
     as_json: Json = False,
     device: Device = "auto",
@@ -294,9 +318,18 @@ def _changes(given: list[str]) -> dict[str, Any]:
                 "BAD_OPTION", "--set", found=repr(item), expected="key=value", fix="write it as model_options.width=16"
             )
         try:
-            out[key] = json.loads(text)
+            value = json.loads(text)
         except ValueError:
-            out[key] = text
+            value = text
+        if key in out and out[key] != value:
+            raise InputError(
+                "BAD_OPTION",
+                "--set",
+                found=f"{key} twice, {out[key]!r} and {value!r}",
+                expected="one value",
+                fix="leave one out",
+            )
+        out[key] = value
     return out
 
 

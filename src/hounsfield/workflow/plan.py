@@ -1,0 +1,266 @@
+"""From an audited dataset to a plan: measured, decided, prepared, settled in the time; and the command that prints it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hounsfield.core.errors import InputError
+from hounsfield.core.fingerprint import Fingerprint
+from hounsfield.core.plan import Members, Plan
+from hounsfield.data.cache import Entry
+from hounsfield.data.dataset import Dataset
+from hounsfield.data.loader import Loader
+from hounsfield.data.split import Split
+from hounsfield.plan import memory
+from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_memory, settle, sizes
+from hounsfield.plan.fingerprint import fingerprint
+from hounsfield.plan.rules import check, decide
+from hounsfield.plan.sizes import parameters, sized
+from hounsfield.workflow.console import SILENT, Console, first_few
+from hounsfield.workflow.costs import seconds_a_case
+from hounsfield.workflow.device import choose_device, memory_guard
+from hounsfield.workflow.predict import Predictor
+from hounsfield.workflow.prepare import grid_spacing, prepare_all
+from hounsfield.workflow.ready import DEFAULTS, Options, Ready, open_ready
+from hounsfield.workflow.run import build, read_plan, write_text
+from hounsfield.workflow.stages import Stages
+from hounsfield.workflow.tables import decisions
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+EVALUATION_MARGIN = 1.3  # of the measured time a case, kept for the evaluation
+PICTURED_CASES = 5  # that the report predicts anew
+REPORT_SECONDS = 12.0  # kept for intervals, pictures and the report
+DEFAULT_BUDGET = "10m"
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a training needs. settled: the plan, and what its steps and its evaluation take; entries: the prepared training
+    cases by id; spacing: voxel sides of the model grid, which augmentation turns in."""
+
+    facts: Fingerprint
+    settled: Settled
+    entries: Mapping[str, Entry]
+    spacing: tuple[float, ...]
+
+    @property
+    def plan(self) -> Plan:
+        return self.settled.plan
+
+    def loader(self, plan: Plan, split: Split) -> Loader:
+        """Batches of the training part of `split`."""
+        return Loader({name: self.entries[name] for name in split.train}, plan, self.spacing)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A plan, and what obeying it takes. parameters: of one network. seconds: wall-clock time by stage, in order, `train` of
+    all members together, None where it was not measured. memory: bytes, predicted, on `device`."""
+
+    plan: Plan
+    parameters: int
+    seconds: Mapping[str, float | None]
+    memory: int
+    device: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": 1,
+            "plan": self.plan.model_dump(mode="json", by_alias=True),
+            "parameters": self.parameters,
+            "seconds": dict(self.seconds),
+            "memory_bytes": self.memory,
+            "device": self.device,
+        }
+
+
+def plan(data: str | Path, options: Options = DEFAULTS, *, console: Console = SILENT, started: float | None = None) -> Proposal:
+    """The plan that `train` would obey; nothing is written but the caches. Raises what `train` raises before its first step."""
+    keep_freed_memory()
+    options, budget = settled_options(options)
+    stages = Stages(time.monotonic() if started is None else started, budget.seconds if budget else None)
+    device = choose_device(options.device)
+    with stages.stage("read"):
+        ready = open_ready(data, options, console)
+    settled = make_plan(ready, options, budget, device, stages, console).settled
+    found, step = settled.plan, settled.step
+    seconds: dict[str, float | None] = {str(row["name"]): round(row["end"] - row["start"], 1) for row in stages.rows}
+    seconds["train"] = None if step is None else round(step * found.training.steps * found.members.count, 1)
+    seconds["evaluate and report"] = None if step is None else round(settled.kept, 1)
+    return Proposal(found, parameters(found), seconds, memory.predict(found, device.type).total, device.type)
+
+
+def save(proposal: Proposal, path: Path, *, overwrite: bool = False) -> None:
+    """The plan as a file for `train --plan`. Raises InputError OUTPUT_EXISTS."""
+    if path.exists() and not overwrite:
+        raise InputError(
+            "OUTPUT_EXISTS", path, found="a file of this name", expected="none", fix="choose another name, or --overwrite"
+        )
+    write_text(path, proposal.plan.to_json())
+
+
+def settled_options(options: Options) -> tuple[Options, Budget | None]:
+    """The options with what a plan file says filled in, and the budget; None where the plan file alone says how long.
+
+    Raises InputError BAD_OPTION, BAD_PLAN for options that contradict each other.
+    """
+    changes = dict(options.changes or {})
+    _contradictions(options, changes)
+    if options.plan is not None:
+        members = read_plan(options.plan).members
+        if options.folds not in (1, members.folds):
+            raise _clash(f"--folds {options.folds}", f"{options.plan}, which has {members.folds}")
+        return replace(options, folds=members.folds), Budget.parse(options.budget) if options.budget else None
+    steps = changes.get("training.steps")
+    if isinstance(steps, int) and steps > 0:
+        return options, Budget(steps=steps)
+    return options, Budget.parse(options.budget or DEFAULT_BUDGET)
+
+
+def _contradictions(options: Options, changes: Mapping[str, Any]) -> None:
+    given = [f"--{name} {value}" for name in ("task", "model", "size") if (value := getattr(options, name)) is not None]
+    if options.plan is not None and given:
+        raise _clash(" ".join(given), f"--plan {options.plan}, which says it too")
+    if options.budget is not None and "training.steps" in changes:
+        raise _clash(f"--set training.steps={changes['training.steps']}", f"--budget {options.budget}")
+    if options.size is not None and "model_options.width" in changes:
+        raise _clash(f"--set model_options.width={changes['model_options.width']}", f"--size {options.size}")
+    for key, instead in (("members.folds", "--folds"), ("members.seeds", "--seeds"), ("seed", "--seed")):
+        if key in changes:
+            raise _clash(f"--set {key}={changes[key]}", f"{instead}, which divides the work too", fix=f"use {instead}")
+
+
+def _clash(one: str, other: str, fix: str = "leave one of them out") -> InputError:
+    return InputError("BAD_OPTION", one.split(" ")[0], found=f"{one} beside {other}", expected="one of them", fix=fix)
+
+
+def make_plan(
+    ready: Ready, options: Options, budget: Budget | None, device: torch.device, stages: Stages, console: Console
+) -> Planned:
+    """Fingerprint, rules, prepared cases, and what the budget decides."""
+    train_part = ready.dataset.select(ready.split.train)
+    facts = fingerprint(train_part, ready.audit.facts)
+    first = _first_plan(ready.dataset, facts, options, device)
+    room = memory.available(device)
+    memory.check(_smallest(first), device.type, room)
+    first = memory.fitted(first, device.type, room) if options.plan is None else first
+    with stages.stage("prepare"):
+        entries = prepare_all(first, ready.part("train"), ready.audit.facts, device, console)
+    planned = Planned(facts, Settled(first), entries, grid_spacing(first, facts))
+    if budget is None:
+        memory.check(first, device.type, room)
+        return planned
+    split = ready.split.of_fold(0)
+    with stages.stage("measure"), memory_guard("training", smaller_batch(first)):
+        settled = settle(
+            first,
+            lambda which: planned.loader(which, split),
+            device,
+            budget,
+            Room(stages.started, _Kept(ready, device), lambda which: memory.predict(which, device.type).total <= room),
+        )
+    return replace(planned, settled=settled)
+
+
+def _smallest(plan: Plan) -> Plan:
+    """The plan at the smallest size that a budget may choose."""
+    return sizes(plan)[-1]
+
+
+class _Kept:
+    """Seconds that evaluation and report of a plan will take, by predicting one held-out case."""
+
+    def __init__(self, ready: Ready, device: torch.device) -> None:
+        self.ready = ready
+        self.device = device
+        self.known: dict[str, float] = {}
+
+    def __call__(self, plan: Plan) -> float:
+        key = plan.model_options.model_dump_json()
+        if key not in self.known:
+            predictor = Predictor.of(plan, [build(plan).to(self.device).eval()])
+            self.known[key] = seconds_a_case(predictor, self.ready.part("val") or self.ready.part("train"))
+        split, members = self.ready.split, plan.members
+        predicted = (len(split.test) + len(split.val)) * members.count
+        predicted += (len(split.train) if split.folds else 0) * members.seeds
+        return REPORT_SECONDS + (EVALUATION_MARGIN * predicted + PICTURED_CASES * members.count) * self.known[key]
+
+
+def smaller_batch(plan: Plan) -> str:
+    """What to say where a batch does not fit."""
+    return f"--set training.batch={max(1, plan.training.batch // 2)} --set training.accumulate=2"
+
+
+def _first_plan(dataset: Dataset, facts: Fingerprint, options: Options, device: torch.device) -> Plan:
+    """The plan before the budget: from the rules, or the user's file; then the user's single changes."""
+    kind = options.task or str(dataset.kind)
+    if options.plan is not None:
+        plan = _read_plan_for(dataset, facts, kind, options.plan).model_copy(update={"seed": options.seed})
+    else:
+        plan = decide(facts, dataset.classes, kind, options.model, options.seed, device.type)
+        if dataset.ignore_value is not None:
+            plan = plan.override({"task_options.ignore_value": dataset.ignore_value}, "the dataset says so")
+    plan = sized(plan, options.size) if options.size is not None else plan
+    plan = plan.override(options.changes, CHOSEN) if options.changes else plan
+    if options.folds > 1 or options.seeds is not None:
+        seeds = options.seeds if options.seeds is not None else plan.members.seeds
+        reasons = {**plan.reasons, "members.folds": CHOSEN if options.folds > 1 else "no folds were asked for"}
+        reasons |= {"members.seeds": CHOSEN} if options.seeds is not None else {}
+        members = Members.parse({"folds": options.folds, "seeds": seeds}, "--seeds")
+        plan = plan.model_copy(update={"members": members, "reasons": reasons})
+    check(plan)
+    return plan
+
+
+def _read_plan_for(dataset: Dataset, facts: Fingerprint, task: str, path: Path) -> Plan:
+    """A plan file that fits the data. Raises InputError BAD_PLAN."""
+    plan = read_plan(path)
+    wrong = [
+        (f"a plan for {plan.task}", f"one for {task}", plan.task != task),
+        (f"a plan in {plan.ndim}D", f"one in {facts.ndim}D", plan.ndim != facts.ndim),
+        (
+            f"classes {first_few(c.name for c in plan.classes)} on {len(plan.channels)} channels",
+            f"the data's {first_few(c.name for c in dataset.classes)} on {len(dataset.channels)} channels",
+            [c.name for c in plan.classes] != [c.name for c in dataset.classes] or len(plan.channels) != len(dataset.channels),
+        ),
+    ]
+    for found, expected, is_wrong in wrong:
+        if is_wrong:
+            raise InputError("BAD_PLAN", path, found=found, expected=expected, fix="use the plan of this dataset")
+    return plan
+
+
+def show(proposal: Proposal) -> RenderableType:
+    """The plan for a terminal: what it takes, then every decision with its reason."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    plan = proposal.plan
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("key", "value", "reason"):
+        table.add_column(heading, overflow="fold")
+    for group in decisions(plan):
+        prefix = f"{group.group}." if group.group else ""
+        if group.group:
+            table.add_row(Text(group.group, style="bold"), "", Text(group.reason, style="dim"))
+        for key, value, reason in group.rows:
+            table.add_row(Text(prefix + key), Text(value), Text(reason, style="dim"))
+        if group.others:
+            table.add_row("", Text(", ".join(f"{key} {value}" for key, value in group.others), style="dim"), "")
+    networks = f"{plan.members.count} networks" if plan.members.count > 1 else "one network"
+    length = f"{plan.training.steps:,} steps of {plan.training.batch * plan.training.accumulate}"
+    said = [
+        f"{plan.task} with {plan.model}: {networks} of {proposal.parameters / 1e6:.2f} million parameters, {length}",
+        "time: " + ", ".join(f"{k} {'not measured' if v is None else f'{v:.0f} s'}" for k, v in proposal.seconds.items()),
+        f"memory: {proposal.memory / 2**30:.2f} GiB predicted on {proposal.device}",
+    ]
+    return Group(*(Text(line) for line in said), Text(), table)

@@ -1,0 +1,93 @@
+"""What a training is asked for, and a dataset that was read, divided and audited for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import shorten
+from typing import Any
+
+from hounsfield.core.sample import Sample
+from hounsfield.data.audit import Audit, audit
+from hounsfield.data.cache import cache_root
+from hounsfield.data.dataset import Dataset
+from hounsfield.data.readers import open_dataset, unknown_layout
+from hounsfield.data.split import Split, make_split
+from hounsfield.io.formats import DEFAULT, Choices
+from hounsfield.tasks import TASKS
+from hounsfield.workflow.console import Console
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a dataset is read, divided and trained; the defaults need nothing from the user.
+
+    task, model, reader: member names, None lets the data decide. budget: as Budget.parse reads it. size: a word of
+    plan/sizes.py. plan: a plan file instead of the rules. changes: dotted plan keys to values. folds, seeds: members of a
+    cross-validation and of each of its folds. test: part of the patients set apart; leave_out: "site=A".
+    choices: how files are read that leave one.
+    """
+
+    task: str | None = None
+    model: str | None = None
+    reader: str | None = None
+    budget: str | None = None
+    size: str | None = None
+    plan: Path | None = None
+    changes: Mapping[str, Any] | None = None
+    seed: int = 0
+    folds: int = 1
+    seeds: int | None = None
+    test: float = 0.0
+    leave_out: str | None = None
+    patient_regex: str | None = None
+    choices: Choices = DEFAULT
+    strict: bool = False
+    device: str = "auto"
+
+
+DEFAULTS = Options()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A dataset that was read, audited and divided."""
+
+    dataset: Dataset
+    split: Split
+    audit: Audit
+
+    def part(self, name: str) -> tuple[Sample, ...]:
+        """The samples of "train", "val" or "test"."""
+        wanted = set(getattr(self.split, name))
+        return tuple(s for s in self.dataset.samples if s.id in wanted)
+
+    def fold(self, fold: int) -> Ready:
+        """The same as the members of one fold see it: val is what they do not train on."""
+        copies = [(c.first, c.second) for c in self.audit.copies]
+        return Ready(self.dataset, self.split.of_fold(fold, copies), self.audit)
+
+
+def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
+    """Read, divide and audit `data`, saying what was found."""
+    dataset = open_dataset(Path(data), options.reader, options.patient_regex, options.choices)
+    console.say(f"{dataset.reader}: {dataset.found}")
+    task = options.task or dataset.kind
+    if task is None:
+        raise unknown_layout(Path(data))
+    TASKS.load(task).targets(dataset)
+    split = make_split(dataset, options.seed, test=options.test, folds=options.folds, leave_out=options.leave_out)
+    ready = audited(dataset, split, console, strict=options.strict)
+    for note in (*dataset.notes, *ready.audit.notes):
+        console.say(f"  {shorten(note, 240)}")
+    split = ready.split
+    sizes = ", ".join(f"{len(getattr(split, part))} {part}" for part in ("train", "val", "test") if getattr(split, part))
+    console.say(f"split ({split.source}): {sizes}" + (f", in {len(split.folds)} folds" if split.folds else ""))
+    return ready
+
+
+def audited(dataset: Dataset, split: Split, console: Console, *, strict: bool = False) -> Ready:
+    """The dataset and split less the copies that leak."""
+    with console.bar("reading every case") as bar:
+        return Ready(*audit(dataset, split, strict=strict, store=cache_root() / "facts", progress=bar))
