@@ -65,7 +65,7 @@ def facts() -> dict[str, str]:
         "date": datetime.now(UTC).date().isoformat(),
         "processor": f"{processor()}, {torch.backends.cpu.get_cpu_capability()}, {os.cpu_count()} cores, no accelerator used",
         "memory": f"{memory_gib():.0f} GiB",
-        "threads": f"{torch.get_num_threads()}, augmentation on one",
+        "threads": f"{torch.get_num_threads()}, augmentation and loading on one",
         "load of the machine before the run": f"{load} processes over 1, 5, 15 minutes",
         "system": f"{platform.system()}, Python {platform.python_version()}",
         "Hounsfield": metadata.version("hounsfield"),

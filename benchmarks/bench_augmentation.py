@@ -169,22 +169,15 @@ def case(patch: tuple[int, ...], how: Augment, batches: int, seconds: float) -> 
     peers = {"batchgeneratorsv2": nnunet, "MONAI": monai, "TorchIO": torchio}
     calls = {name: (build(patch, how), (image, label) if build is nnunet else patches) for name, build in peers.items()}
     for _ in range(20):  # its blur measures two ways for each kernel size that it meets, once
-        calls["batchgeneratorsv2"][0](
-            image[..., : patch[0], : patch[1], : patch[2]], label[..., : patch[0], : patch[1], : patch[2]]
-        )
+        calls["batchgeneratorsv2"][0](*patches)
 
     def ours() -> None:
         for _ in range(batches):
             augment(image, label, patch, (1.0, 1.0, 1.0), how, generator("cpu", next(seeds)))
 
-    def theirs(name: str) -> Callable[[], None]:
+    def theirs(name: str) -> Callable[[], object]:
         run, given = calls[name]
-
-        def several() -> None:
-            for _ in range(batches):
-                run(*given)
-
-        return several
+        return lambda: [run(*given) for _ in range(batches)]
 
     timings = side_by_side({OURS: ours, **{name: theirs(name) for name in peers}}, seconds)
     bent = ", elastic" if how.elastic else ""
