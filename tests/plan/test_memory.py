@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -45,10 +46,12 @@ def room_for(made: Plan, device: str = "cpu") -> int:
 def test_what_is_predicted_is_never_a_tenth_below_what_is_measured() -> None:
     small = [
         {"ndim": 3, "patch": [32, 48, 32], "width": 16},
-        {"ndim": 2, "patch": [64, 64], "batch": 16, "width": 32, "task": "classification", "model": "resnet"},
+        {"ndim": 2, "patch": [64, 64], "batch": 16, "width": 16, "task": "classification", "model": "resnet"},
     ]
     commands = [[sys.executable, str(BENCHMARK), json.dumps(values)] for values in small]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for command in commands]
+    # Threads that wait for each other turn seconds into minutes on a busy machine.
+    single = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=single) for command in commands]
     for process in running:
         found = json.loads(process.communicate(timeout=120)[0])
         rise, expected = (found[key] - found["before"] for key in ("measured", "predicted"))
@@ -65,22 +68,25 @@ def test_weights_and_moments_are_those_of_the_network(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", ["segmentation", "classification"])
-def test_activations_hold_what_autograd_keeps(task: str) -> None:
-    made = changed(plan(facts(), task), model_options__width=8)
+@pytest.mark.parametrize("amp", [False, True])
+def test_activations_are_what_autograd_keeps_of_a_real_step(task: str, amp: bool) -> None:
+    made = changed(plan(facts(), task), model_options__width=8, training__amp=amp)
     solver = TASKS.load(task).Solver(made)
     network = MODELS.load(made.model).build(made.model_options, 1, solver.out_channels, 3).train()
     own = {p.data_ptr() for p in network.parameters()}
     kept: dict[int, int] = {}
 
     def keep(value: torch.Tensor) -> torch.Tensor:
-        if value.data_ptr() not in own:
-            kept[value.data_ptr()] = value.untyped_storage().nbytes()
+        address = value.untyped_storage().data_ptr()
+        if address not in own:
+            kept[address] = value.untyped_storage().nbytes()
         return value
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+    hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)
+    with hooks, torch.autocast("cpu", torch.bfloat16, enabled=amp):
         out = network(torch.randn(made.training.batch, 1, *made.patch))  # holds the graph, so that no address comes twice
-    found = predict(made, "cpu")
-    assert sum(kept.values()) <= found.activations + found.gradients <= 2 * sum(kept.values())
+    forward = predict(made, "cpu").activations - memory.BACKWARD * max(kept.values())
+    assert 0.99 * sum(kept.values()) <= forward <= 1.25 * sum(kept.values())  # the loss keeps something too
     del out
 
 

@@ -1,12 +1,14 @@
 """The memory that training takes, predicted before any is taken: one step is traced on tensors without storage.
 
-The bytes of weights, gradients and activations are exact: what autograd keeps is a fact of the network, and the trace sees it.
-What lies beside them on a CPU (freed blocks that glibc keeps in pieces, oneDNN's workspaces and reordered weights, the bytes of
-a checkpoint before they are written) was fitted to the rise of resident memory over three steps and a checkpoint of 15 real
+What autograd keeps of the forward pass is exact, in bytes: a fact of the network, which the trace sees. Beside it the backward
+pass takes 1.5 times the largest of these maps; in full traces of the steps below it was 0.3 to 1.6 times.
+
+What lies beside weights, gradients and activations on a CPU (freed blocks that glibc keeps in pieces, oneDNN's workspaces, the
+bytes of a checkpoint before they are written) was fitted to the rise of resident memory over three steps and a checkpoint of 15
 trainings on Linux x86-64 with `keep_freed_memory`: U-Nets, ResNets and a LeNet in 2D and 3D, up to 170 MB of weights, with and
-without bfloat16. There overhead = 80 MiB + 9 x weights + 0.62 x what a step holds beyond the weights gives 1.01 to 1.44 times
-the measured rise; of LeNet, 26 MB, more. `python benchmarks/memory.py` repeats it. On CUDA the checkpoint is made in the host's
-memory; a quarter for cuDNN's workspaces and the caching allocator is an assumption that nobody has measured yet.
+without bfloat16. With overhead = 80 MiB + 8 x weights + 0.5 x (activations + gradients) the predicted rise is 1.02 to 1.40
+times the measured one, and more only for the LeNet, which took 26 MB. `python benchmarks/memory.py` repeats it. On CUDA the
+checkpoint is made in the host's memory; a quarter for cuDNN's workspaces and the caching allocator is assumed, not measured.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import ctypes
 import math
 import os
 import sys
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -24,12 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from hounsfield.core.errors import ResourceError
 from hounsfield.core.plan import Plan
@@ -42,13 +39,14 @@ from hounsfield.tasks import TASKS
 MIB, GIB = 2**20, 2**30
 # Of the overhead on a CPU; see above.
 PIECES = 80 * MIB
-WEIGHTS = 9  # times the weights: model, average and two moments as the bytes of a checkpoint and again as its file; reordered
-KERNELS = 0.62  # of what a step holds beyond the weights
+WEIGHTS = 8  # times the weights: model, average and two moments, as the bytes of a checkpoint and once more as its file
+KERNELS = 0.5  # of activations and gradients
 # Of the overhead on an accelerator.
 CONTEXT = GIB // 2  # of CUDA itself
 WORKSPACE = GIB // 4
-CACHED = 0.25  # of what a step holds beyond the weights
+CACHED = 0.25  # of activations and gradients
 COMFORT = 0.8  # of an accelerator's memory that is filled by choice
+BACKWARD = 1.5  # times the largest map, when the backward pass begins
 GROWTH = 4  # times the batch of the rules that an accelerator with room gets
 SMALLEST_SIDE = 16  # voxels that a smaller window keeps along an axis
 STEP = 8  # channels
@@ -242,34 +240,30 @@ class _Traced:
 
 @lru_cache(maxsize=512)
 def _traced(key: _Key) -> _Traced:
-    """One part of one step, forward and backward, on tensors without storage."""
+    """One part of one step, on tensors without storage."""
     plan, how = key.plan, key.plan.training
     solver = TASKS.load(plan.task).Solver(plan)
     with torch.device("meta"):
-        model = MODELS.load(plan.model).build(plan.model_options, len(plan.channels), solver.out_channels, plan.ndim)
-    # The device of the trace is the CPU also for accelerators, so that it needs none; what CUDA's autocast does otherwise is
-    # imitated. Tensors that a task made beforehand may be real.
-    with torch.enable_grad(), FakeTensorMode(allow_non_fake_inputs=True):
-        network = model.to_empty(device="cpu").train()
-        ledger = _Ledger(network)
-        with ledger, _Float32(key.cuda_amp):
-            batch = _batch(plan, solver.out_channels)
-            try:
-                for _, loss_fn in solver.steps(network, batch):
-                    with torch.autocast("cpu", torch.bfloat16, enabled=how.amp):
-                        loss = loss_fn()
-                    loss.backward()  # type: ignore[no-untyped-call]
-            except RuntimeError as error:
-                # What depends on values, as the loss of a plug-in may, ends the trace; what was seen so far counts.
-                if not type(error).__module__.startswith("torch."):
-                    raise
+        network = MODELS.load(plan.model).build(plan.model_options, len(plan.channels), solver.out_channels, plan.ndim).train()
+        own = [t.untyped_storage() for t in (*network.parameters(), *network.buffers())]
+        kept = {id(storage): storage for storage in own}  # a storage that is held keeps its id
+
+        def keep(value: Tensor) -> Tensor:
+            kept[id(value.untyped_storage())] = value.untyped_storage()
+            return value
+
+        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)
+        # What depends on values, as the loss of a plug-in may, ends the trace; what was seen so far counts.
+        with torch.enable_grad(), hooks, _Autocast(how.amp, key.cuda_amp), suppress(RuntimeError):
+            for _, loss_fn in solver.steps(network, _batch(plan, solver.out_channels)):
+                loss_fn()
+    maps = [storage.nbytes() for storage in kept.values()][len(own) :]
     weights = sum(p.numel() * p.element_size() for p in network.state_dict().values())
     gradients = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
-    # Of the first part of a step most gradients come after the peak; the further parts begin with all of them.
-    shared = gradients if how.accumulate == 1 else 0
+    activations = sum(maps) + int(BACKWARD * max(maps, default=0))
     one = math.prod(plan.patch if plan.grid.size is not None else margin(plan.patch, plan.augment))
     sample = len(plan.channels) * 4 * one + _target(plan, solver.out_channels, one)
-    return _Traced(weights, gradients, max(0, ledger.peak - shared), how.batch * how.accumulate * sample)
+    return _Traced(weights, gradients, activations, how.batch * how.accumulate * sample)
 
 
 def _target(plan: Plan, outputs: int, voxels: int) -> int:
@@ -291,47 +285,25 @@ def _batch(plan: Plan, outputs: int) -> Batch:
     return Batch(image, target, ("",) * size)
 
 
-class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of every storage that comes and goes beside those of `network`. live, peak: bytes."""
+class _Autocast(TorchFunctionMode):
+    """What torch.autocast to bfloat16 does to layers, which on tensors without storage does nothing. cuda: as it does there."""
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.live = self.peak = 0
-        self.own = [t.untyped_storage() for t in (*network.parameters(), *network.buffers())]
-        self.known: dict[int, Any] = {id(storage): None for storage in self.own}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for value in tree_leaves(out):
-            if isinstance(value, Tensor):
-                self._add(value.untyped_storage())
-        return out
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        key, count = id(storage), storage.nbytes()
-        if key in self.known:
-            return
-
-        def gone(_: object) -> None:
-            self.live -= count
-            del self.known[key]
-
-        self.known[key] = weakref.ref(storage, gone)
-        self.live += count
-        self.peak = max(self.peak, self.live)
-
-
-class _Float32(TorchFunctionMode):
-    """CUDA's autocast normalises groups and layers in float32, the CPU's does not."""
-
-    def __init__(self, active: bool) -> None:
+    def __init__(self, active: bool, cuda: bool) -> None:
         super().__init__()
-        self.active = active
+        low = [f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)]
+        low += ["linear", "matmul", "bmm", "baddbmm", "addmm", "scaled_dot_product_attention"]
+        full = ["group_norm", "layer_norm"] if cuda else ["avg_pool3d", "max_pool3d", "max_pool3d_with_indices"]
+        self.to = dict.fromkeys(low, torch.bfloat16) | dict.fromkeys(full, torch.float32) if active else {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if self.active and func in (F.group_norm, F.layer_norm):
-            args = tuple(a.float() if isinstance(a, Tensor) else a for a in args)
-        return func(*args, **(kwargs or {}))
+        kind, kwargs = self.to.get(getattr(func, "__name__", "")), kwargs or {}
+        if kind is None:
+            return func(*args, **kwargs)
+
+        def cast(value: Any) -> Any:
+            return value.to(kind) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+        return func(*map(cast, args), **{name: cast(value) for name, value in kwargs.items()})
 
 
 def _fields(path: Path) -> dict[str, int]:
