@@ -19,8 +19,8 @@ from hounsfield.workflow.console import terminal
 from hounsfield.workflow.evaluate import stored
 from hounsfield.workflow.explain import heatmap
 from hounsfield.workflow.predict import Predictor
-from hounsfield.workflow.run import Run
 from hounsfield.workflow.ready import Options
+from hounsfield.workflow.run import Run
 from hounsfield.workflow.train import train
 
 RGB = npt.NDArray[np.uint8]

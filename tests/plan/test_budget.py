@@ -13,8 +13,10 @@ from tests.plan.test_rules import facts, plan
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.fingerprint import ClassFacts
 from hounsfield.core.plan import Members, Options, Plan
+from hounsfield.data.loader import Batch
 from hounsfield.plan import budget as module
-from hounsfield.plan.budget import CHOSEN, Budget, Measured, Room, Settled, settle
+from hounsfield.plan.budget import CHOSEN, Budget, Measured, Room, Settled, agrees, settle
+from hounsfield.tasks import TASKS
 
 CPU = torch.device("cpu")
 
@@ -54,9 +56,11 @@ def settled(
     kept: Callable[[Plan], float] = lambda plan: 0.0,
     fits: Callable[[Plan], bool] = lambda plan: True,
     first: Plan | None = None,
+    agreed: bool = True,
 ) -> Settled:
     """`settle` on a machine where a step takes `seconds(plan)`, and measuring nothing."""
     monkeypatch.setattr(module, "measure", lambda which, *_: Measured(which, seconds(which)))
+    monkeypatch.setattr(module, "agrees", lambda *_: agreed)
 
     def loader(_: Plan) -> Any:
         return FakeLoader()
@@ -72,9 +76,9 @@ def width(options: Options) -> int:
 
 
 def test_the_largest_size_that_makes_enough_steps_wins(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = settled(monkeypatch, lambda p: width(p.model_options) / 100, Budget(seconds=100))
-    assert width(made.plan.model_options) == 16  # 0.32 s a step are 300 steps, 0.16 s are 600
-    assert 590 <= made.plan.training.steps <= 610
+    made = settled(monkeypatch, lambda p: width(p.model_options) / 100, Budget(seconds=250))
+    assert width(made.plan.model_options) == 16  # 0.32 s a step are 750 steps, 0.16 s are 1500
+    assert 1490 <= made.plan.training.steps <= 1510
     assert made.step == 0.16
     assert "width 32: 0.32 s" in made.plan.reasons["model_options"]
 
@@ -113,12 +117,12 @@ def test_more_time_than_one_network_needs_goes_into_others(monkeypatch: pytest.M
 
 
 def test_whole_images_are_learned_sooner_and_then_by_several(monkeypatch: pytest.MonkeyPatch) -> None:
-    """600 steps are 60 epochs: a time for 2500 of them trains four networks of 625."""
+    """300 steps are 30 epochs: a time for 1250 of them trains four networks of 312."""
     counts = tuple(ClassFacts(value=k, name=f"c{k}", cases=50, fraction=0.5) for k in range(2))
     first = plan(facts(classes=counts), "classification")
-    made = settled(monkeypatch, lambda p: 0.02, Budget(seconds=50 / 0.96 + 0.1), first=first).plan
+    made = settled(monkeypatch, lambda p: 0.02, Budget(seconds=25 / 0.96 + 0.1), first=first).plan
     assert made.members.seeds == 4
-    assert 620 <= made.training.steps <= 627
+    assert 310 <= made.training.steps <= 315
     assert width(made.model_options) == 16
 
 
@@ -151,6 +155,37 @@ def test_precision_and_layout_only_where_they_were_measured_faster(monkeypatch: 
         made = settled(monkeypatch, seconds, Budget(seconds=60), first=flat).plan
         assert (made.training.amp, made.training.channels_last) == (amp < 0.9, last < 0.9)
         assert "s with it" in made.reasons["training.amp"]
+    wrong = settled(monkeypatch, lambda p: 0.1 if p.training.amp else 0.2, Budget(seconds=60), first=flat, agreed=False).plan
+    assert not wrong.training.amp
+    assert "gradients differ" in wrong.reasons["training.amp"]
+
+
+@pytest.mark.parametrize(("sign", "expected"), [(1.0, True), (-1.0, False), (float("nan"), False)])
+def test_bfloat16_must_have_the_gradients_of_32_bits(monkeypatch: pytest.MonkeyPatch, sign: float, expected: bool) -> None:
+    """A machine whose bfloat16 turns gradients round, or makes them nonsense, is found out."""
+    one = {"spacing_median": (1, 1), "spacing_min": (1, 1), "spacing_max": (1, 1)}
+    classes = tuple(ClassFacts(value=k, name=f"c{k}", cases=50, fraction=0.5) for k in range(2))
+    flat = plan(facts(ndim=2, space="none", shape_median=(56, 56), classes=classes, **one), "classification")
+    flat = flat.override({"model_options.width": 8}, CHOSEN)
+
+    class Batches:
+        def raw(self, step: int) -> Batch:
+            draw = torch.Generator().manual_seed(step)
+            return Batch(torch.randn(4, 1, 56, 56, generator=draw), torch.tensor([0, 1, 0, 1]), ("a", "b", "c", "d"))
+
+        def finish(self, batch: Batch, step: int, device: torch.device) -> Batch:
+            return batch
+
+    solver = type(TASKS.load("classification").Solver(flat))
+    steps = solver.steps
+
+    def turned(self: Any, model: Any, batch: Batch) -> Any:
+        for player, loss in steps(self, model, batch):
+            yield player, lambda loss=loss: loss() * (sign if torch.is_autocast_enabled("cpu") else 1.0)
+
+    monkeypatch.setattr(solver, "steps", turned)
+    loader: Any = Batches()
+    assert agrees(flat, loader, CPU) is expected
 
 
 def test_steps_and_epochs_are_taken_at_their_word(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def runtime(name: str, extras: frozenset[str] = frozenset()) -> set[str]:
 
 
 def shipped() -> list[str]:
-    extras = frozenset(metadata.metadata("hounsfield").get_all("Provides-Extra") or []) - {"dev"}
+    extras = frozenset(metadata.metadata("hounsfield").get_all("Provides-Extra") or []) - {"dev", "bench"}
     return sorted(runtime("hounsfield", extras | {""}) - {"hounsfield"})
 
 

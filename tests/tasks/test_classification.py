@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -226,6 +227,30 @@ def test_a_class_without_cases_is_said() -> None:
     figure = metrics.summary(rows, ["p", "q", "r"])["auroc"]
     assert math.isnan(figure.value)
     assert figure.note.startswith("no case of tumour")
+
+
+def test_many_classes_are_measured_with_fewer_replicates_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics, rows, _, _ = exclusive_rows(200)
+    every = metrics.summary(rows, [None] * 200)
+    monkeypatch.setattr(classification, "WEIGHED", 200 * 3 * 150)
+    fewer = metrics.summary(rows, [None] * 200)
+    assert {k: i.value for k, i in fewer.items()} == {k: i.value for k, i in every.items()}
+    assert "150 replicates for 3 classes" in fewer["auroc"].note
+    assert fewer["auroc"].low == pytest.approx(every["auroc"].low, abs=0.02)
+
+
+def test_classes_without_cases_are_not_all_listed() -> None:
+    metrics = Metrics([Class(value=i, name=f"c{i}") for i in range(40)], False)
+    even = np.full(40, 1 / 40)
+    rows = [metrics.case(Sample(str(i), (), target=i % 2), ClassScores(even)) for i in range(10)]
+    note = metrics.summary(rows, [None] * 10)["auroc"].note
+    assert "33 more classes alike" in note
+    assert len(note) < 500
+
+
+def test_more_classes_than_can_be_told_apart_are_refused() -> None:
+    with pytest.raises(InputError, match=r"BAD_LABEL .*1,001 classes, 0.0 cases each, expected at most 1,000"):
+        classification.targets(replace(dataset(0, 1, 2), classes=tuple(Class(value=k, name=str(k)) for k in range(1001))))
 
 
 def test_one_table_for_all(tmp_path: Path) -> None:

@@ -32,6 +32,11 @@ Floats = npt.NDArray[np.float64]
 
 KIND = "vector"
 MODEL = "resnet"
+MOST_CLASSES = 1000
+# Scores that the replicates of one figure may weigh in all: with many classes there are fewer replicates, and the note says so.
+WEIGHED = 5 * 10**8
+FEWEST_REPLICATES = 100
+LISTED = 5  # classes of which a note says why they have no figure
 
 
 class Options(core.Options):
@@ -43,7 +48,7 @@ class Options(core.Options):
 
 
 def targets(dataset: Dataset) -> None:
-    """Raises InputError BAD_LABEL for samples without a class, ONE_CLASS where there is nothing to tell apart."""
+    """Raises InputError BAD_LABEL for samples without a class or too many classes, ONE_CLASS for a single one."""
     without = [s.id for s in dataset.samples if not isinstance(s.target, int | tuple)]
     if without:
         raise InputError(
@@ -52,6 +57,14 @@ def targets(dataset: Dataset) -> None:
             found=f"{len(without)} samples without a class (first: {without[0]})",
             expected="a class for every image",
             fix="add the classes, or choose another task with --task",
+        )
+    if len(dataset.classes) > MOST_CLASSES:
+        raise InputError(
+            "BAD_LABEL",
+            dataset.root,
+            found=f"{len(dataset.classes):,} classes, {len(dataset) / len(dataset.classes):.1f} cases each",
+            expected=f"at most {MOST_CLASSES:,}",
+            fix="merge some of them; numbers that are measured, such as an age, are no classes",
         )
     if len(dataset.classes) < 2 and not dataset.multilabel:
         raise InputError(
@@ -185,12 +198,13 @@ class Metrics:
         names = [c.name for c in self.classes]
         every = range(len(names))
         scores = np.array([[float(r[f"p_{n}"]) for n in names] for r in rows])
-        truth = np.array([[n in _names(r, "truth") for n in names] for r in rows])
-        known = np.array([[n not in _names(r, "unknown") for n in names] for r in rows])
+        truth, known = self._marked(rows, "truth"), ~self._marked(rows, "unknown")
         lacking = [ranking.undefined(truth[known[:, k], k : k + 1], names[k : k + 1]) for k in every]
         decided = scores > 0.5 if self.multilabel else np.arange(len(names)) == scores.argmax(axis=1)[:, None]
         # With two exclusive classes every figure speaks of the second one, the finding.
         binary = len(names) == 2 and not self.multilabel
+        replicates = min(bootstrap.REPLICATES, max(FEWEST_REPLICATES, WEIGHED // max(1, scores.size)))
+        fewer = f"{replicates} replicates for {len(names)} classes" if replicates < bootstrap.REPLICATES else ""
         right = np.where(known.any(axis=1), ((decided == truth) | ~known).all(axis=1), np.nan)
 
         def of(measure: Callable[[int, Floats], Floats]) -> bootstrap.Interval:
@@ -200,7 +214,10 @@ class Metrics:
                 each = [measure(k, weights * known[:, k]) for k in ((1,) if binary else every)]
                 return np.asarray(np.mean(each, axis=0))
 
-            return bootstrap.interval(statistic, patients, note="; ".join(n for n in dict.fromkeys(lacking) if n))
+            absent = [n for n in dict.fromkeys(lacking) if n]
+            more = f"{len(absent) - LISTED} more classes alike" if len(absent) > LISTED else ""
+            note = "; ".join(n for n in (*absent[:LISTED], more, fewer) if n)
+            return bootstrap.interval(statistic, patients, replicates=replicates, note=note)
 
         def outcome(name: str) -> bootstrap.Interval:
             def measure(k: int, w: Floats) -> Floats:
@@ -218,6 +235,16 @@ class Metrics:
             "specificity": outcome("specificity"),
             "average_precision": of(lambda k, w: ranking.average_precision(scores[:, k], truth[:, k], w)),
         }
+
+    def _marked(self, rows: Sequence[Row], column: str) -> npt.NDArray[np.bool_]:
+        """(N, K): which classes a column of names holds."""
+        place = {c.name: k for k, c in enumerate(self.classes)}
+        marked = np.zeros((len(rows), len(place)), dtype=bool)
+        for i, row in enumerate(rows):
+            for name in _names(row, column):
+                if name in place:  # "" where there is none
+                    marked[i, place[name]] = True
+        return marked
 
 
 def _names(row: Row, column: str) -> list[str]:

@@ -18,7 +18,7 @@ from hounsfield.data.dataset import Dataset
 from hounsfield.data.loader import Loader
 from hounsfield.data.split import Split
 from hounsfield.plan import memory
-from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_memory, settle, sizes
+from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_memory, settle, sizes, usual_precision
 from hounsfield.plan.fingerprint import fingerprint
 from hounsfield.plan.rules import check, decide
 from hounsfield.plan.sizes import parameters, sized
@@ -149,6 +149,7 @@ def make_plan(
     train_part = ready.dataset.select(ready.split.train)
     facts = fingerprint(train_part, ready.audit.facts)
     first = _first_plan(ready.dataset, facts, options, device)
+    first = first if budget is None else usual_precision(first, device)
     room = memory.available(device)
     memory.check(_smallest(first), device.type, room)
     first = memory.fitted(first, device.type, room) if options.plan is None else first
