@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hounsfield.io.formats import Choices as Choices
     from hounsfield.workflow.evaluate import evaluate as evaluate
     from hounsfield.workflow.inspect import inspect as inspect
-    from hounsfield.workflow.plan import plan as plan
+    from hounsfield.workflow.plan import propose as propose
     from hounsfield.workflow.predict import Predictor as Predictor
     from hounsfield.workflow.predict import predict as predict
     from hounsfield.workflow.ready import Options as Options
@@ -37,8 +37,8 @@ _WHERE = {
     "Run": "hounsfield.workflow.run",
     "evaluate": "hounsfield.workflow.evaluate",
     "inspect": "hounsfield.workflow.inspect",
-    "plan": "hounsfield.workflow.plan",
     "predict": "hounsfield.workflow.predict",
+    "propose": "hounsfield.workflow.plan",
     "read": "hounsfield.io",
     "report": "hounsfield.workflow.report",
     "train": "hounsfield.workflow.train",
@@ -56,8 +56,8 @@ __all__ = [
     "__version__",
     "evaluate",
     "inspect",
-    "plan",
     "predict",
+    "propose",
     "read",
     "report",
     "train",

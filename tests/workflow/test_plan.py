@@ -12,7 +12,7 @@ from rich.console import Console as Rich
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.plan.budget import Budget
 from hounsfield.workflow import plan as module
-from hounsfield.workflow.plan import plan, save, settled_options, show
+from hounsfield.workflow.plan import propose, save, settled_options, show
 from hounsfield.workflow.ready import Options
 from hounsfield.workflow.run import Run, read_plan
 from hounsfield.workflow.train import train
@@ -26,7 +26,7 @@ def text(proposal: module.Proposal) -> str:
 
 
 def test_every_line_of_the_table_has_a_reason_and_the_head_says_what_it_takes(phantoms: Path) -> None:
-    found = plan(phantoms, Options(budget="7steps", device="cpu"))
+    found = propose(phantoms, Options(budget="7steps", device="cpu"))
     said = text(found)
     assert "segmentation with unet: one network of" in said
     assert "7 steps of" in said
@@ -42,14 +42,14 @@ def test_every_line_of_the_table_has_a_reason_and_the_head_says_what_it_takes(ph
 
 
 def test_a_time_is_divided_before_it_is_spent(phantoms: Path) -> None:
-    found = plan(phantoms, Options(budget="60s", device="cpu"))
+    found = propose(phantoms, Options(budget="60s", device="cpu"))
     parts = [value for value in found.seconds.values() if value is not None]
     assert list(found.seconds) == ["read", "prepare", "measure", "train", "evaluate and report"]
     assert 40 <= sum(parts) <= 60
 
 
 def test_a_saved_plan_is_obeyed(phantoms: Path, tmp_path: Path) -> None:
-    found = plan(phantoms, Options(budget="3steps", device="cpu", seed=4))
+    found = propose(phantoms, Options(budget="3steps", device="cpu", seed=4))
     save(found, tmp_path / "plan.json")
     with pytest.raises(InputError, match="OUTPUT_EXISTS"):
         save(found, tmp_path / "plan.json")
@@ -91,7 +91,7 @@ def test_steps_of_the_user_are_a_budget() -> None:
 )
 def test_values_that_exclude_each_other(phantoms: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(InputError, match=f"BAD_PLAN .*{words}"):
-        plan(phantoms, Options(budget="3steps", changes=changes, device="cpu"))
+        propose(phantoms, Options(budget="3steps", changes=changes, device="cpu"))
 
 
 @pytest.mark.parametrize(
@@ -114,18 +114,18 @@ def test_a_plan_of_another_schema_task_or_dataset(
 
 def test_what_no_memory_holds_is_refused_and_says_what_would_fit(phantoms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"model_options.width": 64, "training.batch": 16}
-    fits = plan(phantoms, Options(budget="3steps", changes={**changes, "training.batch": 2}, device="cpu")).memory
-    monkeypatch.setattr(module.memory, "available", lambda device: int(1.05 * fits))
+    fits = propose(phantoms, Options(budget="3steps", changes={**changes, "training.batch": 2}, device="cpu")).memory
+    monkeypatch.setattr("hounsfield.plan.memory.available", lambda device: int(1.05 * fits))
     with pytest.raises(ResourceError, match=r"OUT_OF_MEMORY .*GiB.*--set "):
-        plan(phantoms, Options(budget="3steps", changes=changes, device="cpu"))
+        propose(phantoms, Options(budget="3steps", changes=changes, device="cpu"))
 
 
 def test_a_budget_too_small_names_the_least_that_would_do(phantoms: Path) -> None:
     with pytest.raises(ResourceError, match=r"BUDGET_TOO_SMALL .*at least \d+ s: .*one epoch.*--budget \d+s"):
-        plan(phantoms, Options(budget="2s", device="cpu"))
+        propose(phantoms, Options(budget="2s", device="cpu"))
 
 
 def test_a_word_for_the_size(phantoms: Path) -> None:
-    found = plan(phantoms, Options(budget="3steps", size="tiny", device="cpu"))
+    found = propose(phantoms, Options(budget="3steps", size="tiny", device="cpu"))
     assert 0.5e6 < found.parameters < 2e6
     assert "--size tiny" in " ".join(found.plan.reasons.values())

@@ -141,8 +141,7 @@ def plan(
     allow_gaps: AllowGaps = False,
 ) -> None:
     """Print what train would decide, each value with its reason, and what it takes in time and memory. Trains nothing."""
-    from hounsfield.workflow.plan import plan as work
-    from hounsfield.workflow.plan import save, show
+    from hounsfield.workflow.plan import propose, save, show
     from hounsfield.workflow.ready import Options
 
     options = Options(
@@ -161,7 +160,7 @@ def plan(
         choices=_choices(volume, frame, affine, series, allow_gaps),
         device=device,
     )
-    found = work(data, options, console=_console(), started=STARTED)
+    found = propose(data, options, console=_console(), started=STARTED)
     if out is not None:
         save(found, out, overwrite=overwrite)
     _print(found.to_json()) if as_json else _show(show(found))

@@ -54,7 +54,7 @@ class Split(Options):
     def without(self, ids: Iterable[str]) -> Split:
         """The same split less `ids`."""
         gone = set(ids)
-        kept = {part: tuple(i for i in getattr(self, part) if i not in gone) for part in PARTS}
+        kept: dict[str, object] = {part: tuple(i for i in getattr(self, part) if i not in gone) for part in PARTS}
         return self.model_copy(update={**kept, "folds": tuple(tuple(i for i in f if i not in gone) for f in self.folds)})
 
     def of_fold(self, fold: int, copies: Iterable[tuple[str, str]] = ()) -> Split:

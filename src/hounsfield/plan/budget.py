@@ -211,11 +211,12 @@ def measure(plan: Plan, loader: Loader, device: torch.device, seconds: float, st
             if len(times) > 1 and sum(times) > seconds:
                 break
             batch = loader.finish(next(ahead), step, device)
-            for _, loss_fn in solver.steps(network, batch):
+            for turn in zip(*(solver.steps(network, part) for part in batch.parts(how.accumulate)), strict=True):
                 optimiser.zero_grad(set_to_none=True)
-                with torch.autocast(device.type, torch.bfloat16, enabled=how.amp):
-                    loss = loss_fn()
-                loss.backward()  # type: ignore[no-untyped-call]
+                for _, loss_fn in turn:
+                    with torch.autocast(device.type, torch.bfloat16, enabled=how.amp):
+                        loss = loss_fn()
+                    loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimiser.step()
             with torch.no_grad():

@@ -55,4 +55,5 @@ def _upright(case: CaseFacts) -> npt.NDArray[np.float64]:
     worlds = ["RLAPSI".index(letter) // 2 for letter in case.orientation]
     order = [worlds.index(world) for world in (2, 1, 0)]
     turned = [k for k, axis in enumerate(order) if case.orientation[axis] in "LPI"]
-    return np.flip(image.transpose(order), turned)
+    turned_round: npt.NDArray[np.float64] = np.flip(image.transpose(order), tuple(turned))
+    return turned_round

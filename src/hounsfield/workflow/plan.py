@@ -82,7 +82,9 @@ class Proposal:
         }
 
 
-def plan(data: str | Path, options: Options = DEFAULTS, *, console: Console = SILENT, started: float | None = None) -> Proposal:
+def propose(
+    data: str | Path, options: Options = DEFAULTS, *, console: Console = SILENT, started: float | None = None
+) -> Proposal:
     """The plan that `train` would obey; nothing is written but the caches. Raises what `train` raises before its first step."""
     keep_freed_memory()
     options, budget = settled_options(options)
