@@ -26,8 +26,9 @@ from PIL import Image
 OFF: dict[str, dict[str, list[str]]] = {
     "all rules": {"segmentation": [], "classification": []},
     "augmentation": {"segmentation": ["augment.probability=0"], "classification": ["augment.probability=0"]},
-    "mirrored training": {"segmentation": ["augment.mirror=[]"], "classification": ["augment.mirror=[]"]},
-    "mirrored prediction": {"segmentation": ["inference.mirror=false"], "classification": ["inference.mirror=false"]},
+    "mirror images by likeness": {"segmentation": ["augment.mirror=[2]"]},
+    "mirrored training": {"classification": ["augment.mirror=[]"]},
+    "mirrored prediction": {"classification": ["inference.mirror=false"]},
     "average of weights": {"segmentation": ["training.ema=0"], "classification": ["training.ema=0"]},
     "Dice loss": {"segmentation": ["task_options.dice=0"]},
     "deep supervision": {"segmentation": ["model_options.deep_supervision=false"]},
@@ -38,6 +39,8 @@ OFF: dict[str, dict[str, list[str]]] = {
     "members": {"classification": ["--seeds=1"]},
     "label smoothing": {"classification": ["task_options.smoothing=0"]},
     "stem by image size": {"classification": ["model_options.stem=large"]},
+    "tiny pictures enlarged": {"classification": ["grid.size=[28,28]", "patch=[28,28]"]},
+    "peak rate": {"segmentation": ["training.lr=0.001"], "classification": ["training.lr=0.0007"]},
 }
 
 

@@ -53,7 +53,8 @@ def test_a_small_case_is_predicted_whole(segmenter: Run, monkeypatch: pytest.Mon
     predictor = Predictor(segmenter, "cpu")
     calls = slow(predictor, monkeypatch)
     assert seconds_a_case(predictor, segmenter.dataset().samples) >= 0.02
-    assert calls == [tuple(segmenter.plan.patch)] * 2
+    assert 2 <= len(calls) <= 6
+    assert set(calls) == {tuple(segmenter.plan.patch)}
 
 
 def test_a_large_case_is_reckoned_from_one_window(segmenter: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -48,5 +49,6 @@ def test_a_second_sitting_goes_on_where_the_first_ended(run: Run) -> None:
     with second.stage("train 0-1"):
         pass
     assert [row["name"] for row in second.rows] == ["train 0-0", "read", "train 0-1"]
+    assert all(one["end"] <= other["start"] + 0.01 for one, other in pairwise(second.rows))
     assert second.rows[-1]["start"] >= 100
     assert read(run)["budget"] == 60.0

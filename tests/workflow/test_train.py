@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -215,6 +216,19 @@ def test_resuming_a_finished_run_changes_no_weight(phantoms: Path, tmp_path: Pat
     run = train(phantoms, tmp_path / "run", STEPS)
     before = weights(run)
     assert weights(train(phantoms, run.root, STEPS, resume=True)) == before
+
+
+def test_a_second_sitting_has_a_budget_of_its_own(phantoms: Path, tmp_path: Path) -> None:
+    """Ten minutes after the first began; the schedule goes on where it was, and all of it fits."""
+    run = train(phantoms, tmp_path / "run", STEPS, started=time.monotonic() - 600)
+    for name in ("weights.safetensors", "last/checkpoint.safetensors"):
+        (run.root / "members/0-0" / name).unlink()
+    again = train(phantoms, run.root, Options(budget="60s", device="cpu"), resume=True)
+    told = json.loads((again.root / "timeline.json").read_text())
+    second = [row for row in told["stages"] if row["name"] == "read"][1]
+    assert told["budget"] == pytest.approx(second["start"] + 60, abs=1)
+    assert len((again.members[0] / "metrics.jsonl").read_text().splitlines()) == 4
+    assert all(one["end"] <= other["end"] for one, other in pairwise(told["stages"]))
 
 
 def test_weights_of_another_model_are_refused(segmenter: Run, classifier: Run, tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ CODES: Final[dict[str, str]] = {
     # resources, divergence, interruption
     "DISK_FULL": "the disk does not hold what must be written",
     "OUT_OF_MEMORY": "the memory does not hold what was asked",
-    "BUDGET_TOO_SMALL": "the time does not allow a single useful step",
+    "BUDGET_TOO_SMALL": "the time does not hold one epoch and the evaluation",
     "NAN_LOSS": "the loss is not finite",
     "INTERRUPTED": "stopped by the user",
 }

@@ -21,7 +21,7 @@ from torch import nn
 
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.plan import Options, Plan
-from hounsfield.data.loader import Loader
+from hounsfield.data.loader import AHEAD, Loader
 from hounsfield.models import MODELS
 from hounsfield.tasks import TASKS
 
@@ -160,11 +160,13 @@ def _in_time(best: Measured, trials: list[Measured], load: Loader, ends: float, 
     """Members and steps of the chosen network in the time that is left."""
     plan, kind = best.plan, TASKS.load(best.plan.task).KIND
     epoch = 1 / load.epochs(1)
+    left = (ends - time.monotonic() - room.kept(plan)) * (1 - WATCHED)
+    learned = USEFUL_EPOCHS[kind] * epoch * best.seconds
+    wanted = min(MOST_SEEDS, int(left / plan.members.count / learned))
+    if plan.reasons.get("members.seeds") != CHOSEN:
+        plan = _with_seeds(plan, wanted, ends, learned, room)
     kept = room.kept(plan)
     left = (ends - time.monotonic() - kept) * (1 - WATCHED)
-    wanted = int(left / best.seconds / plan.members.count / (USEFUL_EPOCHS[kind] * epoch))
-    if wanted > 1 and plan.reasons.get("members.seeds") != CHOSEN:
-        plan, kept, left = _with_seeds(plan, min(wanted, MOST_SEEDS), kept, left, USEFUL_EPOCHS[kind] * epoch * best.seconds)
     steps = int(left / best.seconds / plan.members.count)
     useful = math.ceil(MOST_EPOCHS * epoch)
     capped = f", no more than {MOST_EPOCHS:g} epochs" if steps > useful else ""
@@ -179,18 +181,15 @@ def _in_time(best: Measured, trials: list[Measured], load: Loader, ends: float, 
     return Settled(plan, best.seconds, kept)
 
 
-def _with_seeds(plan: Plan, wanted: int, kept: float, left: float, useful: float) -> tuple[Plan, float, float]:
-    """The plan with up to `wanted` members of each fold, and what they keep and leave. kept, left: seconds of the plan as it
-    is; useful: seconds that teach one network most of what it can learn."""
-    each = kept / plan.members.count  # nearly all of it is prediction, which every member does
-    seeds = max(1, min(wanted, int((left + kept) / (useful + each) / plan.members.folds)))
-    if seeds == 1:
-        return plan, kept, left
-    more = each * plan.members.folds * (seeds - 1)
-    members = plan.members.model_copy(update={"seeds": seeds})
-    why = f"the time holds {seeds} networks of {useful:.0f} s, whose mean is better than one that trains longer"
-    reasons = {**plan.reasons, "members.seeds": why}
-    return plan.model_copy(update={"members": members, "reasons": reasons}), kept + more, left - more
+def _with_seeds(plan: Plan, wanted: int, ends: float, useful: float, room: Room) -> Plan:
+    """The plan with up to `wanted` members of each fold, as many as have `useful` seconds each beside their evaluation."""
+    for seeds in range(wanted, 1, -1):
+        why = f"the time holds {seeds} networks of {useful:.0f} s, whose mean is better than one that trains longer"
+        members = plan.members.model_copy(update={"seeds": seeds})
+        several = plan.model_copy(update={"members": members, "reasons": {**plan.reasons, "members.seeds": why}})
+        if (ends - time.monotonic() - room.kept(several)) * (1 - WATCHED) >= members.count * useful:
+            return several
+    return plan
 
 
 def measure(plan: Plan, loader: Loader, device: torch.device, seconds: float, steps: int = MEASURED_STEPS) -> Measured:
@@ -204,6 +203,11 @@ def measure(plan: Plan, loader: Loader, device: torch.device, seconds: float, st
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     average = [p.detach().clone() for p in model.parameters()]
     times: list[float] = []
+    until = time.perf_counter() + seconds
+    for step in range(1 + steps + AHEAD):  # what is read for the first time takes longer than ever after
+        loader.raw(step)
+        if time.perf_counter() > until:
+            break
     ahead = loader.ahead(0)
     try:
         for step in range(1 + steps):

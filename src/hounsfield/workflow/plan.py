@@ -168,7 +168,7 @@ def make_plan(
             lambda which: planned.loader(which, split),
             device,
             budget,
-            Room(stages.started, _Kept(ready, device), lambda which: memory.predict(which, device.type).total <= room),
+            Room(stages.started, Kept(ready, device), lambda which: memory.predict(which, device.type).total <= room),
         )
     return replace(planned, settled=settled)
 
@@ -178,23 +178,31 @@ def _smallest(plan: Plan) -> Plan:
     return sizes(plan)[-1]
 
 
-class _Kept:
+class Kept:
     """Seconds that evaluation and report of a plan will take, by predicting one held-out case."""
 
     def __init__(self, ready: Ready, device: torch.device) -> None:
         self.ready = ready
         self.device = device
-        self.known: dict[str, float] = {}
+        self.known: dict[str, tuple[float, float]] = {}
 
     def __call__(self, plan: Plan) -> float:
         key = plan.model_options.model_dump_json()
         if key not in self.known:
-            predictor = Predictor.of(plan, [build(plan).to(self.device).eval()])
-            self.known[key] = seconds_a_case(predictor, self.ready.part("val") or self.ready.part("train"))
+            self.known[key] = self._measure(plan)
         split, members = self.ready.split, plan.members
-        predicted = (len(split.test) + len(split.val)) * members.count
-        predicted += (len(split.train) if split.folds else 0) * members.seeds
-        return REPORT_SECONDS + (EVALUATION_MARGIN * predicted + PICTURED_CASES * members.count) * self.known[key]
+        reading, each = self.known[key]
+        whole, out = len(split.test) + len(split.val), len(split.train) if split.folds else 0
+        seconds = (whole + out) * reading + (whole * members.count + out * members.seeds) * each
+        return REPORT_SECONDS + EVALUATION_MARGIN * seconds + PICTURED_CASES * (reading + members.count * each)
+
+    def _measure(self, plan: Plan) -> tuple[float, float]:
+        """Seconds that a case takes whatever the number of networks, and those of each network."""
+        model = build(plan).to(self.device).eval()
+        samples = self.ready.part("val") or self.ready.part("train")
+        one, two = (seconds_a_case(Predictor.of(plan, [model] * k), samples) for k in (1, 2))
+        each = min(one, max(two - one, 0.1 * one))
+        return one - each, each
 
 
 def smaller_batch(plan: Plan) -> str:

@@ -29,8 +29,10 @@ class Stages:
         if go_on and path.exists():
             before = read_json(path)
             self.budget = before["budget"]
-            self.started -= max((row["end"] for row in before["stages"]), default=0.0)
-            self.rows = [*before["stages"], *self.rows]
+            ended = max((row["end"] for row in before["stages"]), default=0.0)
+            self.started -= ended
+            now = [{**row, "start": row["start"] + ended, "end": row["end"] + ended} for row in self.rows]
+            self.rows = [*before["stages"], *now]
         self._write()
 
     @contextmanager

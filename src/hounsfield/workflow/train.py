@@ -25,6 +25,7 @@ from hounsfield.workflow.plan import (
     DEFAULT_BUDGET,
     PICTURED_CASES,
     REPORT_SECONDS,
+    Kept,
     Planned,
     make_plan,
     settled_options,
@@ -92,9 +93,11 @@ def _resume(run: Run, options: Options, device: torch.device, console: Console, 
         )
     with stages.stage("prepare"):
         entries = prepare_all(run.plan, ready.part("train"), ready.audit.facts, device, console)
-    planned = Planned(run.fingerprint, Settled(run.plan), entries, grid_spacing(run.plan, run.fingerprint))
+    kept = 0.0 if budget.seconds is None else Kept(ready, device)(run.plan)
+    planned = Planned(run.fingerprint, Settled(run.plan, kept=kept), entries, grid_spacing(run.plan, run.fingerprint))
     stages.keep_in(run, go_on=True)
-    stages.budget = None if budget.seconds is None else time.monotonic() - started + budget.seconds
+    # Stages count from the first sitting, the budget of a second from its own command.
+    stages.budget = None if budget.seconds is None else started - stages.started + budget.seconds
     return _Work(run, ready, planned, device, stages, console).finish()
 
 
