@@ -16,7 +16,7 @@ from hounsfield.workflow.ready import Options
 from hounsfield.workflow.run import Run
 from hounsfield.workflow.train import train
 
-NAMES = ["0-0", "0-1", "1-0", "1-1"]
+NAMES = ["0-0", "0-1000", "1-0", "1-1000"]
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_resuming_trains_only_what_is_missing_to_the_same_bits(run: Run, tmp_pat
 
     copy = tmp_path / "run"
     shutil.copytree(run.root, copy)
-    for name in ("1-0", "1-1"):
+    for name in ("1-0", "1-1000"):
         shutil.rmtree(copy / "members" / name)
     kept = (copy / "members/0-0/weights.safetensors").stat().st_mtime_ns
     again = train("unused", copy, Options(device="cpu"), resume=True)

@@ -38,6 +38,7 @@ from hounsfield.workflow.report import report
 from hounsfield.workflow.run import Run, build, refuse_existing
 from hounsfield.workflow.stages import Stages
 
+APART = 1000  # between the seeds of members, so that runs of neighbouring seeds share none
 WATCHED_CASES = 8  # validation cases that are looked at during training
 TOLERANCE = 1.03  # of the budget that is never passed knowingly
 PAGE_SECONDS = 3.0  # that intervals and a report without pictures take
@@ -140,7 +141,7 @@ class _Work:
         """(fold, seed, folder) of every member of the plan."""
         for fold in range(self.run.plan.members.folds):
             for k in range(self.run.plan.members.seeds):
-                seed = self.run.plan.seed + k
+                seed = self.run.plan.seed + k * APART
                 yield fold, seed, Member(self.run.root / "members" / f"{fold}-{seed}")
 
     def _train(self, fold: int, seed: int, member: Member, share: int) -> None:
