@@ -219,7 +219,7 @@ def fit(
                 state = clock.fit(state.advance(clock.tick()), how.steps)
                 whole = True
                 value = None
-                if watch is not None and _due(state, watched):
+                if watch is not None and _due(state, how.steps, watched):
                     value = watch(average.kept)
                     watched = time.monotonic()
                     clock.skip()
@@ -304,9 +304,12 @@ def _held_interrupt() -> Iterator[Callable[[], None]]:
         signal.signal(signal.SIGINT, before or signal.default_int_handler)
 
 
-def _due(state: State, watched: float) -> bool:
-    """WATCHES times over the training, and not more than once a second; never at the end, where evaluation follows."""
-    step = max(1, state.total // (WATCHES + 1))
+def _due(state: State, planned: int, watched: float) -> bool:
+    """WATCHES times over the training, and not more than once a second; never at the end, where evaluation follows.
+
+    By the steps that were planned: those that are left change with the pace, and their fractions would be missed.
+    """
+    step = max(1, planned // (WATCHES + 1))
     return state.step % step == 0 and state.total - state.step >= step and time.monotonic() - watched > 1.0
 
 
