@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -57,13 +59,14 @@ def test_progress_reaches_the_end_with_the_steps_whatever_their_number_becomes()
 class Watch(Clock):
     """A clock whose steps take as long as the test says."""
 
-    def __init__(self, ends: float | None) -> None:
-        super().__init__(ends)
-        self.last = 0.0
+    def __init__(self, ends: float | None, **more: Any) -> None:
+        super().__init__(ends, **more)
+        self.begun = self.last = 0.0
 
     def pass_(self, seconds: float) -> None:
         self.last += seconds
         self.recent.append(seconds)
+        self.longer.append(seconds)
 
 
 def test_a_slower_machine_makes_fewer_steps_and_a_faster_one_more_again() -> None:
@@ -84,6 +87,45 @@ def test_a_slower_machine_makes_fewer_steps_and_a_faster_one_more_again() -> Non
         clock.pass_(0.5)
     state = clock.fit(State(50, 55), 100)  # 40 left at a half
     assert state.total == 100
+
+
+def test_a_slow_start_ends_no_training() -> None:
+    """A dozen steps that take five times as long, as the first epoch may, before the usual ones."""
+    clock = Watch(ends=200.0, reserve=50.0, expected=1.0)
+    state = State(0, 100)
+    for step in range(60):
+        clock.pass_(5.0 if step < 12 else 1.0)
+        state = clock.fit(State(step + 1, state.total), 100)
+        assert state.total > step + 1
+    assert clock.left == pytest.approx(200 - 50 - 108)
+    assert state.total == 100
+
+
+def test_a_slower_machine_keeps_more_for_the_evaluation() -> None:
+    clock = Watch(ends=400.0, reserve=50.0, expected=1.0)
+    for _ in range(60):
+        clock.pass_(2.0)
+    assert clock.left == pytest.approx(400 - 2 * 50 - 120)
+    faster = Watch(ends=400.0, reserve=50.0, expected=4.0)
+    for _ in range(60):
+        faster.pass_(2.0)
+    assert faster.left == pytest.approx(400 - 50 - 120)
+
+
+def test_members_share_what_is_left() -> None:
+    clock = Watch(ends=110.0, reserve=10.0, share=4)
+    assert clock.left == pytest.approx(25.0)
+    clock.pass_(5.0)
+    assert clock.left == pytest.approx(20.0)
+
+
+def test_one_step_in_which_the_machine_slept_changes_no_pace() -> None:
+    clock = Watch(ends=1000.0)
+    for _ in range(19):
+        clock.pass_(1.0)
+    clock.pass_(300.0)
+    assert clock.pace == 1.0
+    assert clock.fit(State(20, 500), 500).total == 500
 
 
 def test_when_time_is_over_no_step_is_left() -> None:

@@ -30,6 +30,7 @@ from hounsfield.workflow.run import read_tensors, write_json, write_tensors, wri
 SAVE_SHARE = 0.01  # of the time that may go into checkpoints, and
 SAVE_EVERY = 2.0  # seconds that at least lie between them
 WATCHES = 5  # looks at validation cases during a training
+SLOWDOWN_STEPS = 100  # whose median says how much longer than expected the evaluation will take
 PACE_STEPS = 20  # whose mean duration says how fast the machine is
 
 
@@ -109,12 +110,14 @@ class Clock:
         self.share = share
         self.begun = self.last = time.monotonic()
         self.recent: deque[float] = deque(maxlen=PACE_STEPS)
+        self.longer: deque[float] = deque(maxlen=SLOWDOWN_STEPS)
 
     def tick(self) -> float:
         """Seconds that the step took which ends now."""
         now = time.monotonic()
         spent, self.last = now - self.last, now
         self.recent.append(spent)
+        self.longer.append(spent)
         return spent
 
     def skip(self) -> None:
@@ -130,7 +133,10 @@ class Clock:
     def left(self) -> float:
         """Seconds left for this member, when what the evaluation needs is kept: more of it on a machine that is slower."""
         assert self.ends is not None
-        slower = max(1.0, self.pace / self.expected) if self.expected and len(self.recent) >= PACE_STEPS // 2 else 1.0
+        slower = 1.0
+        # By many steps: the first epoch reads every case from disk, and that says nothing of the evaluation.
+        if self.expected and len(self.longer) >= SLOWDOWN_STEPS // 2:
+            slower = max(1.0, statistics.median(self.longer) / self.expected)
         over = self.ends - slower * self.reserve
         return self.begun + (over - self.begun) / self.share - self.last
 
