@@ -163,7 +163,7 @@ def _in_time(best: Measured, trials: list[Measured], load: Loader, ends: float, 
     left = (ends - time.monotonic() - room.kept(plan)) * (1 - WATCHED)
     learned = USEFUL_EPOCHS[kind] * epoch * best.seconds
     wanted = min(MOST_SEEDS, int(left / plan.members.count / learned))
-    if plan.reasons.get("members.seeds") != CHOSEN:
+    if _free(plan, "members.seeds"):
         plan = _with_seeds(plan, wanted, ends, learned, room)
     kept = room.kept(plan)
     left = (ends - time.monotonic() - kept) * (1 - WATCHED)
@@ -281,9 +281,7 @@ def sizes(plan: Plan) -> list[Plan]:
 def _free(plan: Plan, key: str) -> bool:
     """Whether the user left the decision on `key`, or on a key below it, to the rules."""
     return not any(
-        why.startswith("--size") or why == CHOSEN
-        for name, why in plan.reasons.items()
-        if name == key or name.startswith(f"{key}.")
+        why.startswith("--") or why == CHOSEN for name, why in plan.reasons.items() if name == key or name.startswith(f"{key}.")
     )
 
 

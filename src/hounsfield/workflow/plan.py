@@ -223,8 +223,8 @@ def _first_plan(dataset: Dataset, facts: Fingerprint, options: Options, device: 
     plan = plan.override(options.changes, CHOSEN) if options.changes else plan
     if options.folds > 1 or options.seeds is not None:
         seeds = options.seeds if options.seeds is not None else plan.members.seeds
-        reasons = {**plan.reasons, "members.folds": CHOSEN if options.folds > 1 else "no folds were asked for"}
-        reasons |= {"members.seeds": CHOSEN} if options.seeds is not None else {}
+        reasons = {**plan.reasons, "members.folds": f"--folds {options.folds}"}
+        reasons |= {"members.seeds": f"--seeds {options.seeds}"} if options.seeds is not None else {}
         members = Members.parse({"folds": options.folds, "seeds": seeds}, "--seeds")
         plan = plan.model_copy(update={"members": members, "reasons": reasons})
     check(plan)
