@@ -92,11 +92,13 @@ class Room:
 
 @dataclass(frozen=True)
 class Settled:
-    """The plan with everything decided. step: measured seconds of one; kept: for evaluation and report; None without a time."""
+    """The plan with everything decided. step: measured seconds of one; kept: for evaluation and report; most: steps that a
+    machine which turns out faster than measured may make. None without a time."""
 
     plan: Plan
     step: float | None = None
     kept: float = 0.0
+    most: int | None = None
 
 
 def keep_freed_memory() -> None:
@@ -178,7 +180,7 @@ def _in_time(best: Measured, trials: list[Measured], load: Loader, ends: float, 
         others = ", ".join(f"{_size(t.plan.model_options)}: {t.seconds:.2f} s" for t in trials)
         size = f"largest size with {ENOUGH[kind]} steps in the time (a step takes {others})"
         plan = plan.model_copy(update={"reasons": {**plan.reasons, "model_options": size}})
-    return Settled(plan, best.seconds, kept)
+    return Settled(plan, best.seconds, kept, useful)
 
 
 def _with_seeds(plan: Plan, wanted: int, ends: float, useful: float, room: Room) -> Plan:

@@ -98,16 +98,20 @@ class Member:
 class Clock:
     """Wall-clock time for one member's training. ends: monotonic seconds when all must be over, None for no limit. reserve:
     seconds of that for evaluation and report, on a machine whose step takes `expected` seconds. share: members that still have
-    to train in what is left, this one among them.
+    to train in what is left, this one among them. most: steps that a machine which turns out faster may make, None for no more
+    than planned.
 
     Only the monotonic clock is asked: a wall clock that jumps changes nothing.
     """
 
-    def __init__(self, ends: float | None = None, reserve: float = 0.0, expected: float | None = None, share: int = 1) -> None:
+    def __init__(
+        self, ends: float | None = None, reserve: float = 0.0, expected: float | None = None, share: int = 1, most: int | None = None
+    ) -> None:
         self.ends = ends
         self.reserve = reserve
         self.expected = expected
         self.share = share
+        self.most = most or 0
         self.begun = self.last = time.monotonic()
         self.recent: deque[float] = deque(maxlen=PACE_STEPS)
         self.longer: deque[float] = deque(maxlen=SLOWDOWN_STEPS)
@@ -141,15 +145,16 @@ class Clock:
         return self.begun + (over - self.begun) / self.share - self.last
 
     def fit(self, state: State, planned: int) -> State:
-        """The same state with as many steps to go as the pace allows, at most as planned: on a machine that turns slower the
-        schedule anneals early, and smoothly, as progress only moves on from where it is. No step to go when time is over."""
+        """The same state with as many steps to go as the pace allows: on a machine that turns slower the schedule anneals
+        early, on one that turns faster later, at most after `most` steps; smoothly, as progress only moves on from where it
+        is. No step to go when time is over."""
         if self.ends is None:
             return state
         left = self.left
         if left > 0 and len(self.recent) < PACE_STEPS // 2:
             return state
         affordable = int(left / self.pace) if left > 0 else 0
-        return replace(state, total=min(planned, state.step + affordable))
+        return replace(state, total=min(max(planned, self.most, state.total), state.step + affordable))
 
 
 def one_cycle(progress: float, how: Training) -> float:

@@ -152,7 +152,7 @@ class _Work:
         model = placed(build(plan), plan, self.device)
         solver = self.run.solver
         settled = self.planned.settled
-        clock = Clock(self.ends, reserve=settled.kept or REPORT_SECONDS, expected=settled.step, share=share)
+        clock = Clock(self.ends, reserve=settled.kept or REPORT_SECONDS, expected=settled.step, share=share, most=settled.most)
         watch = _watcher(plan, ready.part("val")[:WATCHED_CASES], clock, self.device)
         name = "training" if self.run.plan.members.count == 1 else f"training {fold}-{seed}"
         with self.console.bar(name) as bar:
@@ -164,9 +164,10 @@ class _Work:
                 bar(state.step, state.total, f"loss {loss:.3f} {best}")
 
             state = fit(model, solver, self.planned.loader(plan, ready.split), plan, member, clock, watch, tell)
-        missed = plan.training.steps - state.step
-        early = f", {missed} fewer than planned: the machine was slower" if missed else ""
-        self.console.say(f"trained {state.step} steps in {state.seconds:.0f} s{early}")
+        more = state.step - plan.training.steps
+        how = f", {more} more than planned: the machine was faster" if more > 0 else ""
+        how = f", {-more} fewer than planned: the machine was slower" if more < 0 else how
+        self.console.say(f"trained {state.step} steps in {state.seconds:.0f} s{how}")
 
     def _evaluate(self) -> None:
         """The test part and val by all members together; with folds every training case by those that did not see it."""
