@@ -105,7 +105,12 @@ class Clock:
     """
 
     def __init__(
-        self, ends: float | None = None, reserve: float = 0.0, expected: float | None = None, share: int = 1, most: int | None = None
+        self,
+        ends: float | None = None,
+        reserve: float = 0.0,
+        expected: float | None = None,
+        share: int = 1,
+        most: int | None = None,
     ) -> None:
         self.ends = ends
         self.reserve = reserve
