@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from hounsfield.core.plan import Augment, Class, Grid, Normalise, Plan, Training
+from hounsfield.data import loader as loader_module
 from hounsfield.data.cache import Cache, Entry
 from hounsfield.data.loader import AHEAD, Batch, Loader
 from hounsfield.data.prepare import IGNORE
@@ -188,6 +189,35 @@ def test_reading_ahead_changes_nothing_and_ends_with_its_reader(small: dict[str,
             assert same(batch, loader.raw(step))
         assert any(t.name.startswith("loader") for t in threading.enumerate())
     assert not any(t.name.startswith("loader") for t in threading.enumerate())
+
+
+@pytest.mark.parametrize("room", [2**20, 2 * 5 * 24 * 30 * 2, 2 * 5 * 24 * 30, 0])
+def test_what_stays_in_memory_is_bounded_and_changes_no_batch(
+    small: dict[str, Entry], room: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images take two bytes a pixel here, targets one."""
+    before = Loader(small, plan((8, 8)), (1, 1)).raw(3)
+    monkeypatch.setattr(loader_module, "HELD", room)
+    fresh = {name: Entry(entry.folder) for name, entry in small.items()}
+    loader = Loader(fresh, plan((8, 8)), (1, 1))
+    assert torch.equal(loader.raw(3).image, before.image)
+    for step in range(10):
+        loader.raw(step)
+    held = [array.nbytes for entry in fresh.values() for array in entry.held.values()]
+    assert sum(held) <= room
+    assert len(held) == {2**20: 10, 2 * 5 * 24 * 30 * 2: 10, 2 * 5 * 24 * 30: 5, 0: 0}[room]
+
+
+def test_the_reading_thread_starts_no_team_of_tensor_workers(small: dict[str, Entry], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second OpenMP team lets the workers of the first sleep between operations: each step a fifth longer."""
+
+    def refuse(*_: Any) -> Any:
+        raise AssertionError("tensor work in the reading thread")
+
+    for name in ("stack", "cat", "empty", "zeros"):
+        monkeypatch.setattr(torch, name, refuse)
+    with closing(Loader(small, plan((8, 8)), (1, 1)).ahead(0)) as ahead:
+        assert next(ahead).image.shape == (2, 1, 8, 8)
 
 
 def test_what_fails_in_the_thread_is_told_to_the_reader(small: dict[str, Entry], monkeypatch: pytest.MonkeyPatch) -> None:

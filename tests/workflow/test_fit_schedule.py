@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -87,6 +88,33 @@ def test_a_slower_machine_makes_fewer_steps_and_a_faster_one_more_again() -> Non
         clock.pass_(0.5)
     state = clock.fit(State(50, 55), 100)  # 40 left at a half
     assert state.total == 100
+
+
+def test_a_machine_that_is_faster_than_measured_makes_more_steps_than_planned_and_no_useless_ones() -> None:
+    """60 steps planned at a second each, in truth half a second; 100 are useful at most."""
+
+    def run(ends: float, most: int | None) -> tuple[State, list[float]]:
+        clock, state, rates = Watch(ends=ends, expected=1.0, most=most), State(0, 60), []
+        while state.step < state.total:
+            rates.append(one_cycle(state.progress, Training(lr=1.0)))
+            clock.pass_(0.5)
+            state = clock.fit(state.advance(0.5), 60)
+        return state, rates
+
+    state, rates = run(40.25, 100)
+    assert state.step == 80
+    assert rates[-1] < 0.01, "annealed to the end all the same"
+    assert max(abs(a - b) for a, b in itertools.pairwise(rates)) < 0.2, "and smoothly"
+    assert run(100.0, 100)[0].step == 100
+    assert run(40.25, None)[0].step == 60
+
+
+def test_a_run_that_goes_on_keeps_the_steps_it_had_won() -> None:
+    """Resumed at step 70 of 90, of a plan of 60."""
+    clock = Watch(ends=100.0)
+    for _ in range(10):
+        clock.pass_(1.0)
+    assert clock.fit(State(80, 90, 0.8), 60).total == 90
 
 
 def test_a_slow_start_ends_no_training() -> None:

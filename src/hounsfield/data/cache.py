@@ -27,16 +27,16 @@ from hounsfield.data.prepare import IGNORE
 VERSION = 2  # of the entry's layout; another version is another key
 CHUNK = 64  # voxels a side of what is decompressed at once
 POINTS = 2000  # foreground positions kept per class, for windows centred on a class
-HELD = 2**16  # bytes up to which an image or target stays in memory once read
 IN_USE = 3600.0  # seconds after its last use during which an entry may belong to a run in progress
 
 
 @dataclass
 class Entry:
     """One prepared case. `image(window)` reads (C, *window) of (C, *grid); `target(window)` (R, *window), or where the target
-    is not dense all of it."""
+    is not dense all of it. hold: bytes up to which an image or a target stays in memory once read."""
 
     folder: Path
+    hold: int = field(default=0, compare=False)
     used: float = field(default_factory=time.time, compare=False)
     held: dict[str, npt.NDArray[Any]] = field(default_factory=dict, compare=False, repr=False)
 
@@ -67,14 +67,16 @@ class Entry:
         return values
 
     def _read(self, name: str) -> Any:
-        """What is sliced like an array; kept in memory where small: opening takes longer than all else then."""
+        """What is sliced like an array; kept in memory where small: opening and decompressing take longer than all else."""
         if name in self.held:
             return self.held[name]
         path = self.folder / name
         stored = (
-            blosc2.open(str(path), mode="r", mmap_mode="r") if path.suffix == ".b2nd" else np.load(path, allow_pickle=False)
+            blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
+            if path.suffix == ".b2nd"
+            else np.load(path, allow_pickle=False)
         )
-        if np.prod(stored.shape) * stored.dtype.itemsize > HELD:
+        if np.prod(stored.shape) * stored.dtype.itemsize > self.hold:
             return stored
         self.held[name] = stored[...]
         return self.held[name]

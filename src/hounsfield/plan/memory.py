@@ -31,7 +31,7 @@ from torch.overrides import TorchFunctionMode
 from hounsfield.core.errors import ResourceError
 from hounsfield.core.plan import Plan
 from hounsfield.data.augment import margin
-from hounsfield.data.loader import AHEAD, Batch
+from hounsfield.data.loader import AHEAD, HELD, Batch
 from hounsfield.models import MODELS
 from hounsfield.plan.budget import CHOSEN
 from hounsfield.tasks import TASKS
@@ -56,7 +56,8 @@ STEP = 8  # channels
 class Memory:
     """Bytes that training a plan takes at its peak. average: the averaged weights, and the network that looks at validation
     cases with them. activations: what a step holds at its peak beyond weights and gradients. overhead: of allocator, kernels
-    and checkpoint. batches: as read, before augmentation. base: what the process takes without any of this."""
+    and checkpoint. batches: as read, before augmentation. cases: that stay in the host's memory once read, at most. base: what
+    the process takes without any of this."""
 
     weights: int
     gradients: int
@@ -65,12 +66,13 @@ class Memory:
     activations: int
     overhead: int
     batches: int
+    cases: int
     base: int
 
     @property
     def total(self) -> int:
         own = self.weights + self.gradients + self.optimiser + self.average
-        return own + self.activations + self.overhead + self.batches + self.base
+        return own + self.activations + self.overhead + self.batches + self.cases + self.base
 
 
 def predict(plan: Plan, device_type: str) -> Memory:
@@ -90,6 +92,7 @@ def predict(plan: Plan, device_type: str) -> Memory:
         activations=traced.activations,
         overhead=overhead,
         batches=batches * traced.batch,
+        cases=HELD if device_type == "cpu" else 0,
         base=base,
     )
 
