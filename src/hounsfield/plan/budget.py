@@ -1,8 +1,9 @@
 """A time budget becomes a size, a precision, a number of members and a number of steps, by a short measurement.
 
 The rule, learned by measurement (docs/results.md, "What the budget rule rests on"): a network of twice the width is better
-where the time holds ENOUGH steps of it, and worse before; after USEFUL_EPOCHS passes over the training part the mean of two
-networks is better than one of twice the steps; after MOST_EPOCHS more steps bring nothing.
+where the time holds ENOUGH steps of it, or where its steps take hardly longer (CHEAP), and worse otherwise; after
+USEFUL_EPOCHS passes over the training part the mean of two networks is better than one of twice the steps; after MOST_EPOCHS
+more steps bring nothing.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from hounsfield.tasks import TASKS
 
 MEASURED_STEPS = 3  # of a candidate, after one that warms up
 CONFIRMED_STEPS = 8  # of the one that is chosen
-ENOUGH = {"dense": 1000, "vector": 3000}  # steps below which a smaller network learns more in the same time
+ENOUGH = {"dense": 1000, "vector": 3000}  # steps below which a smaller network learns more in the same time,
+CHEAP = 1.5  # unless a step of the larger one takes less than this many times as long
+TRIED = 200  # steps below which no larger network is even timed
 USEFUL_EPOCHS = {"dense": 300.0, "vector": 30.0}  # after which a second network helps more than further steps
 MOST_EPOCHS = 300.0  # passes over the training part after which more steps were seen to bring nothing
 MOST_SEEDS = 5  # members that a budget adds by itself
@@ -125,9 +128,9 @@ def usual_precision(plan: Plan, device: torch.device) -> Plan:
 def settle(plan: Plan, loader: Callable[[Plan], Loader], device: torch.device, budget: Budget, room: Room) -> Settled:
     """The plan with network size, precision, layout, members, steps and averaging decided.
 
-    The largest size that makes ENOUGH steps in the time is taken, else the smallest. What `plan.reasons` says the user chose
-    is kept. Raises ResourceError BUDGET_TOO_SMALL where one epoch of the smallest size and the evaluation do not fit, naming
-    the least budget that holds them.
+    The largest size that makes ENOUGH steps in the time, or whose steps are CHEAP, is taken, else the smallest. What
+    `plan.reasons` says the user chose is kept. Raises ResourceError BUDGET_TOO_SMALL where one epoch of the smallest size and
+    the evaluation do not fit, naming the least budget that holds them.
     """
     candidates = sizes(plan)
     if budget.seconds is None:
@@ -148,10 +151,12 @@ def settle(plan: Plan, loader: Callable[[Plan], Loader], device: torch.device, b
         left = (ends - time.monotonic() - kept) * (1 - WATCHED) / plan.members.count
         if len(trials) == 1:
             _refuse_too_small(trials[0], load, budget.seconds, time.monotonic() - room.started, kept)
-        enough = left / trials[-1].seconds >= ENOUGH[TASKS.load(plan.task).KIND]
-        if best is None or enough:
+        steps = left / trials[-1].seconds
+        if best is None or steps >= ENOUGH[TASKS.load(plan.task).KIND] or trials[-1].seconds < CHEAP * best.seconds:
             best = trials[-1]
-        if not enough:
+        else:
+            break
+        if steps < TRIED:
             break
     assert best is not None
     best = measure(best.plan, load, device, CONFIRMING * budget.seconds, CONFIRMED_STEPS)
@@ -178,7 +183,7 @@ def _in_time(best: Measured, trials: list[Measured], load: Loader, ends: float, 
     plan = _with_steps(plan, steps, why)
     if len(trials) > 1 or _free(plan, "model_options"):
         others = ", ".join(f"{_size(t.plan.model_options)}: {t.seconds:.2f} s" for t in trials)
-        size = f"largest size with {ENOUGH[kind]} steps in the time (a step takes {others})"
+        size = f"largest size with {ENOUGH[kind]} steps in the time or hardly slower steps (one takes {others})"
         plan = plan.model_copy(update={"reasons": {**plan.reasons, "model_options": size}})
     return Settled(plan, best.seconds, kept, useful)
 
