@@ -29,7 +29,7 @@ from hounsfield.tasks import TASKS
 MEASURED_STEPS = 3  # of a candidate, after one that warms up
 CONFIRMED_STEPS = 8  # of the one that is chosen
 ENOUGH = {"dense": 1000, "vector": 3000}  # steps below which a smaller network learns more in the same time,
-CHEAP = 1.5  # unless a step of the larger one takes less than this many times as long
+CHEAP = 1.7  # unless a step of the larger one takes less than this many times as long
 TRIED = 200  # steps below which no larger network is even timed
 USEFUL_EPOCHS = {"dense": 300.0, "vector": 30.0}  # after which a second network helps more than further steps
 MOST_EPOCHS = 300.0  # passes over the training part after which more steps were seen to bring nothing
@@ -151,12 +151,12 @@ def settle(plan: Plan, loader: Callable[[Plan], Loader], device: torch.device, b
         left = (ends - time.monotonic() - kept) * (1 - WATCHED) / plan.members.count
         if len(trials) == 1:
             _refuse_too_small(trials[0], load, budget.seconds, time.monotonic() - room.started, kept)
-        steps = left / trials[-1].seconds
-        if best is None or steps >= ENOUGH[TASKS.load(plan.task).KIND] or trials[-1].seconds < CHEAP * best.seconds:
+        held = left / trials[-1].seconds
+        if best is None or held >= ENOUGH[TASKS.load(plan.task).KIND] or trials[-1].seconds < CHEAP * best.seconds:
             best = trials[-1]
         else:
             break
-        if steps < TRIED:
+        if held < TRIED:
             break
     assert best is not None
     best = measure(best.plan, load, device, CONFIRMING * budget.seconds, CONFIRMED_STEPS)

@@ -27,9 +27,10 @@ def flips(plan: Plan) -> list[tuple[int, ...]]:
 
 
 def starts(size: int, patch: int, overlap: float) -> list[int]:
-    """First indices of windows that cover [0, size), evenly spaced, neighbours overlapping by at least `overlap` of a patch."""
+    """First indices of windows that cover [0, size), evenly spaced, neighbours overlapping by at least `overlap` of a patch.
+    A smaller image lies in the middle of its one window, as it does in training."""
     if size <= patch:
-        return [0]
+        return [(size - patch) // 2]
     count = -(-(size - patch) // max(1, int(patch * (1 - overlap)))) + 1
     return [round(k * (size - patch) / (count - 1)) for k in range(count)]
 
@@ -49,9 +50,9 @@ def slabs(
 ) -> Iterator[Slab]:
     """Blended outputs of `model` over x (C, *grid), finished slab by slab.
 
-    model: (1, C, *patch) on `device` -> (1, channels, *patch). Smaller inputs are padded by their border. Yields values
-    (channels, d, h, ...) float32 whose slabs cover the grid along axis 0; where the accumulator would pass its limit, once
-    per tile along axis 1, with tiles that share one row.
+    model: (1, C, *patch) on `device` -> (1, channels, *patch). Smaller inputs are padded by their border on both sides. Yields
+    values (channels, d, h, ...) float32 whose slabs cover the grid along axis 0; where the accumulator would pass its limit,
+    once per tile along axis 1, with tiles that share one row.
     """
     size = x.shape[1:]
     grid = [starts(s, p, overlap) for s, p in zip(size, patch, strict=True)]
@@ -136,9 +137,10 @@ class _Sums:
 
 def _window(x: Tensor, corner: Sequence[int], patch: Sequence[int]) -> Tensor:
     """x[corner : corner + patch], its border repeated where x is smaller."""
-    window = x[(slice(None), *[slice(c, c + p) for c, p in zip(corner, patch, strict=True)])]
-    lacking = [p - s for p, s in zip(patch, window.shape[1:], strict=True)]
-    if any(lacking):
-        pads = [amount for n in reversed(lacking) for amount in (0, n)]
+    window = x[(slice(None), *[slice(max(0, c), c + p) for c, p in zip(corner, patch, strict=True)])]
+    before = [max(0, -c) for c in corner]
+    after = [max(0, c + p - s) for c, p, s in zip(corner, patch, x.shape[1:], strict=True)]
+    if any(before) or any(after):
+        pads = [amount for pair in zip(reversed(before), reversed(after), strict=True) for amount in pair]
         window = F.pad(window[None], pads, mode="replicate")[0]
     return window
