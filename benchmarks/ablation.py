@@ -1,9 +1,10 @@
 """What each rule of the planner is worth: the plan with the rule, and the same with the rule off, over sets and seeds.
 
-Usage: python benchmarks/ablation.py [RULE...] [--budget 45s] [--seeds 3] [--data ../shared/data] [--out runs/ablation]
+Usage: python benchmarks/ablation.py [RULE...] [--only SET] [--budget 60s] [--seeds 3] [--data ../shared/data] [--out runs/ablation]
 
 Development parts alone: the training parts of benchmarks/figures.py, divided anew by each seed; no test case is opened. Every
-run has the same budget, so that a rule which costs time pays for it. Resumable; writes OUT/ablation.json and prints a table.
+run has the same budget, so that a rule which costs time pays for it. Resumable; writes OUT/SET.json and prints a table. Both
+sets may run at once, each on a core of its own: taskset -c 0 ... --only hippocampus, and taskset -c 1 ... --only breast.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,38 +84,51 @@ def score(data: Path, run: Path, budget: str, seed: int, off: list[str]) -> floa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rules", nargs="*")
-    parser.add_argument("--budget", default="45s")
+    parser.add_argument("--budget", default="60s")
+    parser.add_argument("--only", choices=SETS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"))
     given = parser.parse_args()
-    known = given.out / "ablation.json"
-    done: dict[str, float] = json.loads(known.read_text()) if known.exists() else {}
-    for seed in range(given.seeds):
-        for name, (kind, make) in SETS.items():
-            data = make(given.data.resolve(), given.out.resolve() / "data")
-            for rule in ("all rules", *(given.rules or list(OFF)[1:])):
-                key = f"{name}/{rule}/{seed}"
-                if kind in OFF[rule] and key not in done:
-                    done[key] = score(data, given.out / "run", given.budget, seed, OFF[rule][kind])
-                    known.write_text(json.dumps(done, indent=1))
-                    sys.stdout.write(f"{key} {done[key]:.4f}\n")
-                    sys.stdout.flush()
-    sys.stdout.write(table(done))
+    rules = ("all rules", *(given.rules or list(OFF)[1:]))
+    for name in SETS if given.only is None else (given.only,):
+        measure(name, rules, given.budget, given.seeds, given.data.resolve(), given.out.resolve())
+    sys.stdout.write(table({name: known(name, given.out) for name in SETS}))
 
 
-def table(done: dict[str, float]) -> str:
+def measure(name: str, rules: Sequence[str], budget: str, seeds: int, data: Path, out: Path) -> None:
+    """Every run of the set that was not done before, all rules of a seed before the next seed."""
+    kind, make = SETS[name]
+    source = make(data, out / "data")
+    done = known(name, out)
+    for seed in range(seeds):
+        for rule in rules:
+            key = f"{rule}/{seed}"
+            if kind in OFF[rule] and key not in done:
+                done[key] = score(source, out / f"run-{name}", budget, seed, OFF[rule][kind])
+                (out / f"{name}.json").write_text(json.dumps(done, indent=1))
+                sys.stdout.write(f"{name}/{key} {done[key]:.4f}\n")
+                sys.stdout.flush()
+
+
+def known(name: str, out: Path) -> dict[str, float]:
+    """ "rule/seed" -> score of the runs of a set that were done."""
+    path = out / f"{name}.json"
+    return dict(json.loads(path.read_text())) if path.exists() else {}
+
+
+def table(done: dict[str, dict[str, float]]) -> str:
     """A Markdown table: for each set what the rule adds, mean over seeds, and each seed's own."""
     lines = [f"| rule | {' | '.join(SETS)} |", "|---|" + "---|" * len(SETS)]
     for rule in OFF:
         cells = []
-        for name in SETS:
-            seeds = sorted(int(k.rsplit("/", 1)[1]) for k in done if k.startswith(f"{name}/{rule}/"))
-            values = [done[f"{name}/{rule}/{s}"] for s in seeds]
+        for scores in done.values():
+            seeds = sorted(key.rpartition("/")[2] for key in scores if key.rpartition("/")[0] == rule)
+            values = [scores[f"{rule}/{s}"] for s in seeds]
             if rule == "all rules":
                 cells.append(f"{statistics.mean(values):.4f} ({', '.join(f'{v:.4f}' for v in values)})" if values else "")
                 continue
-            gains = [done[f"{name}/all rules/{s}"] - v for s, v in zip(seeds, values, strict=True)]
+            gains = [scores[f"all rules/{s}"] - v for s, v in zip(seeds, values, strict=True)]
             cells.append(f"{statistics.mean(gains):+.4f} ({', '.join(f'{g:+.4f}' for g in gains)})" if gains else "")
         lines.append(f"| {rule} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
