@@ -1,6 +1,6 @@
 """What each rule of the planner is worth: the plan with the rule, and the same with the rule off, over sets and seeds.
 
-Usage: python benchmarks/ablation.py [RULE...] [--only SET] [--budget 60s] [--seeds 3] [--data ../shared/data] [--out runs/ablation]
+Usage: python benchmarks/ablation.py [RULE...] [--only SET] [--budget 60s] [--seeds 3] [--data FOLDER] [--out runs/ablation]
 
 Development parts alone: the training parts of benchmarks/figures.py, divided anew by each seed; no test case is opened. Every
 run has the same budget, so that a rule which costs time pays for it. Resumable; writes OUT/SET.json and prints a table. Both

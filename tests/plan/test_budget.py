@@ -118,6 +118,14 @@ def test_what_the_user_chose_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (width(made.model_options), made.training.ema, made.training.amp) == (24, 0.5, True)
 
 
+def test_another_choice_of_the_network_leaves_its_width_to_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = plan(facts()).override({"model_options.deep_supervision": False}, CHOSEN)
+    made = settled(monkeypatch, lambda p: width(p.model_options) / 100, Budget(seconds=250), first=chosen).plan
+    expected = settled(monkeypatch, lambda p: width(p.model_options) / 100, Budget(seconds=250)).plan
+    assert width(made.model_options) == width(expected.model_options) != 32
+    assert not made.model_options.deep_supervision  # type: ignore[attr-defined]
+
+
 def test_more_time_than_one_network_needs_goes_into_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 0.01 s a step, 3000 steps are 300 epochs: 100 s hold three networks, 32 s one, an hour no more than five."""
     for seconds, seeds in ((100.0, 3), (32.0, 1), (3600.0, 5)):

@@ -181,7 +181,7 @@ def _in_time(best: Measured, trials: list[Measured], load: Loader, ends: float, 
     shared = f" of {plan.members.count} networks" if plan.members.count > 1 else ""
     why = f"{best.seconds:.3f} s a step measured, {max(left, 0):.0f} s for training{shared}{capped}"
     plan = _with_steps(plan, steps, why)
-    if len(trials) > 1 or _free(plan, "model_options"):
+    if len(sizes(plan)) > 1:
         others = ", ".join(f"{_size(t.plan.model_options)}: {t.seconds:.2f} s" for t in trials)
         size = f"largest size with {ENOUGH[kind]} steps in the time or hardly slower steps (one takes {others})"
         plan = plan.model_copy(update={"reasons": {**plan.reasons, "model_options": size}})
@@ -278,18 +278,19 @@ def fused(model: nn.Module, plan: Plan) -> nn.Module:
 
 
 def sizes(plan: Plan) -> list[Plan]:
-    """Plans of the sizes that a budget may choose among, the largest first; only the plan's own where the user chose it."""
-    if not _free(plan, "model_options"):
-        return [plan]
+    """Plans of the sizes that a budget may choose among, the largest first; only the plan's own where the user chose a value in
+    which they differ."""
     every = MODELS.load(plan.model).sizes(plan.model_options)
+    differing = [key for key in type(every[0]).model_fields if len({str(getattr(options, key)) for options in every}) > 1]
+    if not all(_free(plan, f"model_options.{key}") for key in differing):
+        return [plan]
     return [plan.model_copy(update={"model_options": options}) for options in every]
 
 
 def _free(plan: Plan, key: str) -> bool:
-    """Whether the user left the decision on `key`, or on a key below it, to the rules."""
-    return not any(
-        why.startswith("--") or why == CHOSEN for name, why in plan.reasons.items() if name == key or name.startswith(f"{key}.")
-    )
+    """Whether the user left the decision on `key`, or on a key above or below it, to the rules."""
+    chosen = (name for name, why in plan.reasons.items() if why.startswith("--") or why == CHOSEN)
+    return not any(f"{name}.".startswith(f"{key}.") or f"{key}.".startswith(f"{name}.") for name in chosen)
 
 
 def _fastest(plan: Plan, loader: Loader, device: torch.device, budget: float) -> Measured:
