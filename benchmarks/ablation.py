@@ -30,10 +30,10 @@ OFF: dict[str, dict[str, list[str]]] = {
     "mirror images by likeness": {"segmentation": ["augment.mirror=[2]"]},
     "mirrored training": {"classification": ["augment.mirror=[]"]},
     "mirrored prediction": {"classification": ["inference.mirror=false"]},
-    "average of weights": {"segmentation": ["training.ema=0"], "classification": ["training.ema=0"]},
+    "last weights, no average": {"segmentation": ["training.ema=0.96"], "classification": ["training.ema=0.96"]},
     "Dice loss": {"segmentation": ["task_options.dice=0"]},
-    "deep supervision": {"segmentation": ["model_options.deep_supervision=false"]},
-    "foreground windows": {"segmentation": ["training.foreground=0"]},
+    "loss at the finest scale alone": {"segmentation": ["model_options.deep_supervision=true"]},
+    "no centred windows of whole images": {"segmentation": ["training.foreground=0.33"]},
     "warm-up": {"segmentation": ["training.warmup=0"], "classification": ["training.warmup=0"]},
     "width by the time": {"segmentation": ["model_options.width=32"], "classification": ["model_options.width=64"]},
     "precision by measurement": {"segmentation": ["training.amp=false"], "classification": ["training.amp=false"]},
@@ -69,14 +69,18 @@ SETS: dict[str, tuple[str, Callable[[Path, Path], Path]]] = {
 }
 
 
-def score(data: Path, run: Path, budget: str, seed: int, off: list[str]) -> float:
-    """The headline figure on the drawn validation part."""
+def score(data: Path, run: Path, budget: str, seed: int, off: list[str]) -> float | None:
+    """The headline figure on the drawn validation part; None where the plan does not fit in the time."""
     shutil.rmtree(run, ignore_errors=True)
     command = [sys.executable, "-m", "hounsfield", "train", str(data), "--out", str(run), "--budget", budget]
     command += ["--seed", str(seed)]
     for change in off:
         command += [change] if change.startswith("--") else ["--set", change]
-    subprocess.run(command, check=True, capture_output=True)
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if "BUDGET_TOO_SMALL" in done.stderr:
+        return None
+    if done.returncode:
+        raise SystemExit(done.stderr)
     found = json.loads((run / "evaluation/val.json").read_text())
     return float(found["metrics"][found["headline"]]["value"])
 
@@ -107,28 +111,31 @@ def measure(name: str, rules: Sequence[str], budget: str, seeds: int, data: Path
             if kind in OFF[rule] and key not in done:
                 done[key] = score(source, out / f"run-{name}", budget, seed, OFF[rule][kind])
                 (out / f"{name}.json").write_text(json.dumps(done, indent=1))
-                sys.stdout.write(f"{name}/{key} {done[key]:.4f}\n")
+                sys.stdout.write(f"{name}/{key} {done[key]}\n")
                 sys.stdout.flush()
 
 
-def known(name: str, out: Path) -> dict[str, float]:
+def known(name: str, out: Path) -> dict[str, float | None]:
     """ "rule/seed" -> score of the runs of a set that were done."""
     path = out / f"{name}.json"
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-def table(done: dict[str, dict[str, float]]) -> str:
+def table(done: dict[str, dict[str, float | None]]) -> str:
     """A Markdown table: for each set what the rule adds, mean over seeds, and each seed's own."""
     lines = [f"| rule | {' | '.join(SETS)} |", "|---|" + "---|" * len(SETS)]
     for rule in OFF:
         cells = []
         for scores in done.values():
             seeds = sorted(key.rpartition("/")[2] for key in scores if key.rpartition("/")[0] == rule)
-            values = [scores[f"{rule}/{s}"] for s in seeds]
+            values = [v for s in seeds if (v := scores[f"{rule}/{s}"]) is not None]
+            if len(values) < len(seeds):
+                cells.append("does not fit in the time")
+                continue
             if rule == "all rules":
                 cells.append(f"{statistics.mean(values):.4f} ({', '.join(f'{v:.4f}' for v in values)})" if values else "")
                 continue
-            gains = [scores[f"all rules/{s}"] - v for s, v in zip(seeds, values, strict=True)]
+            gains = [(scores[f"all rules/{s}"] or 0.0) - v for s, v in zip(seeds, values, strict=True)]
             cells.append(f"{statistics.mean(gains):+.4f} ({', '.join(f'{g:+.4f}' for g in gains)})" if gains else "")
         lines.append(f"| {rule} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

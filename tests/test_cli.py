@@ -16,6 +16,7 @@ from hounsfield.io.formats import Choices
 # Each verb that reads the user's files, and its other words.
 READERS = {
     "inspect": ["DATA"],
+    "image": ["DATA"],
     "train": ["DATA", "--out", "RUN"],
     "evaluate": ["RUN", "DATA"],
     "predict": ["RUN", "DATA", "--out", "OUT"],
@@ -51,11 +52,13 @@ def choices_of(monkeypatch: pytest.MonkeyPatch, verb: str, *more: str) -> Choice
 
 @pytest.mark.parametrize("verb", READERS)
 def test_every_choice_reaches_the_workflow(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = ["--volume", "3", "--frame", "0", "--affine", "qform", "--series", "T2 axial", "--allow-gaps"]
+    given = ["--volume", "3", "--frame", "0", "--affine", "qform", "--series", "T2 axial", "--allow-gaps", "--fix-tilt"]
     chosen = choices_of(monkeypatch, verb, *given)
-    assert chosen == Choices(volume=3, frame=0, affine="qform", series="T2 axial", allow_gaps=True)
+    assert chosen == Choices(volume=3, frame=0, affine="qform", series="T2 axial", allow_gaps=True, fix_tilt=True)
     assert set(chosen.model_dump(exclude_defaults=True)) == set(Choices.model_fields), "a choice without an option"
-    assert chosen.model_dump_json() == ('{"volume":3,"frame":0,"affine":"qform","allow_gaps":true,"series":"T2 axial"}')
+    assert chosen.model_dump_json() == (
+        '{"volume":3,"frame":0,"affine":"qform","allow_gaps":true,"fix_tilt":true,"series":"T2 axial"}'
+    )
 
 
 @pytest.mark.parametrize("verb", READERS)

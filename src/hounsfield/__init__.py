@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hounsfield.core.boxes import Boxes as Boxes
     from hounsfield.core.geometry import Geometry as Geometry
     from hounsfield.core.image import Image as Image
+    from hounsfield.io import list_series as list_series
     from hounsfield.io import read as read
     from hounsfield.io import write as write
     from hounsfield.io.formats import Choices as Choices
@@ -37,6 +38,7 @@ _WHERE = {
     "Run": "hounsfield.workflow.run",
     "evaluate": "hounsfield.workflow.evaluate",
     "inspect": "hounsfield.workflow.inspect",
+    "list_series": "hounsfield.io",
     "predict": "hounsfield.workflow.predict",
     "propose": "hounsfield.workflow.plan",
     "read": "hounsfield.io",
@@ -56,6 +58,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "inspect",
+    "list_series",
     "predict",
     "propose",
     "read",

@@ -10,7 +10,7 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from hounsfield.io.series import Header, called, opened, read_header
+from hounsfield.io.series import Header, Series, called, opened, read_header, series_of
 
 SERIES = {"1.2.840.1001": ("3", "T2 axial"), "1.2.840.2001": ("4", "T2 AXIAL"), "1.2.840.1003": ("1001", "localizer")}
 
@@ -45,9 +45,9 @@ def ct(path: Path, **tags: Any) -> Path:
 
 def test_a_header(tmp_path: Path) -> None:
     path = ct(tmp_path / "a.dcm", SeriesDescription="thin", SeriesNumber=0, PatientID="P1", SeriesInstanceUID="1.2")
-    assert read_header(path) == Header("P1", "1.2", "0", "thin", image=True, localizer=False)
+    assert read_header(path) == Header("P1", "1.2", "0", "thin", image=True, localizer=False, modality="CT")
     path = ct(path, PatientID="", SeriesInstanceUID="", SeriesNumber=None, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
-    assert read_header(path) == Header("", str(path), "", "", image=True, localizer=True)
+    assert read_header(path) == Header("", str(path), "", "", image=True, localizer=True, modality="CT")
     known = read_header(ct(path, Modality="SEG"))
     assert known is not None
     assert not known.image
@@ -75,3 +75,19 @@ def test_a_deflated_file_tells_the_same(tmp_path: Path) -> None:
 def test_what_is_not_dicom_has_no_header(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_text("not DICOM")
     assert read_header(tmp_path / "a.dcm") is None
+
+
+def test_series_are_listed_by_number(tmp_path: Path) -> None:
+    files = [
+        ct(tmp_path / "a", SeriesNumber=10, SeriesInstanceUID="1.10", SeriesDescription="late"),
+        ct(tmp_path / "b", SeriesNumber=9, SeriesInstanceUID="1.9", SeriesDescription="thin"),
+        ct(tmp_path / "c", SeriesNumber=9, SeriesInstanceUID="1.9", SeriesDescription="thin"),
+        ct(tmp_path / "d", SeriesNumber=None, SeriesInstanceUID="1.1", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+        ct(tmp_path / "e", SeriesNumber=1, SeriesInstanceUID="1.2", Modality="SEG"),
+    ]
+    (tmp_path / "f").write_text("text")
+    assert series_of([*files, tmp_path / "f"]) == [
+        Series("1.9", "9", "thin", "CT", 2, localizer=False),
+        Series("1.10", "10", "late", "CT", 1, localizer=False),
+        Series("1.1", "", "", "CT", 1, localizer=True),
+    ]

@@ -101,7 +101,7 @@ def test_more_takes_more() -> None:
         assert taken(more) > taken(made)
         assert taken(more, "cuda") > taken(made, "cuda")
     assert taken(changed(made, training__amp=True)) < taken(made)
-    assert taken(changed(made, model_options__deep_supervision=False)) < taken(made)
+    assert taken(changed(made, model_options__deep_supervision=True)) > taken(made)
 
 
 def test_cuda_normalises_groups_in_float32() -> None:

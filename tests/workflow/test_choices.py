@@ -102,7 +102,7 @@ def test_what_reads_the_runs_own_data_again_asks_nothing(run: Run, data: Path) -
 
 def test_every_choice_stands_in_the_command_of_the_report(run: Run, tmp_path: Path) -> None:
     shutil.copytree(run.root, tmp_path / "run")
-    choices = Choices(volume=0, frame=3, affine="qform", series="T2 axial", allow_gaps=True)
+    choices = Choices(volume=0, frame=3, affine="qform", series="T2 axial", allow_gaps=True, fix_tilt=True)
     write_json(tmp_path / "run" / "run.json", {**run.record, "choices": choices.model_dump(exclude_defaults=True)})
     page = html.unescape(report(tmp_path / "run", device="cpu").read_text())
-    assert "--volume 0 --frame 3 --affine qform --allow-gaps --series 'T2 axial'" in page
+    assert "--volume 0 --frame 3 --affine qform --allow-gaps --fix-tilt --series 'T2 axial'" in page

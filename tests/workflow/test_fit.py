@@ -322,7 +322,7 @@ class Adversaries(Solver):
 def test_two_players_each_move_their_own_weights_in_turn(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = nn.ModuleDict({"generator": nn.Linear(16, 3), "critic": nn.Linear(3, 1)})
-    solver, how = Adversaries(), plan(steps=4, weight_decay=0.0)
+    solver, how = Adversaries(), plan(steps=4, weight_decay=0.0, ema=0.9)
     train(tmp_path, how, solver=solver, model=model)
     assert [player for player, _, _ in solver.seen] == ["critic", "generator"] * 4
     for before, after in zip(solver.seen, solver.seen[1:], strict=False):

@@ -31,6 +31,16 @@ def test_the_average_of_weights_and_buffers() -> None:
     assert average.kept["running_mean"].item() != model.running_mean.item()  # type: ignore[union-attr]
 
 
+def test_without_a_decay_the_last_weights_are_kept() -> None:
+    model = nn.BatchNorm1d(1)
+    average = Average(model, decay=0.0)
+    for step in range(3):
+        with torch.no_grad():
+            model.weight.fill_(float(step))
+        average.update(step)
+        assert average.kept["weight"].item() == step
+
+
 def test_one_cycle() -> None:
     how = Training(lr=2.0, warmup=0.25)
     assert one_cycle(0.0, how) == pytest.approx(0.08)

@@ -270,13 +270,12 @@ def test_a_budget_that_cannot_be_read(text: str) -> None:
         Budget.parse(text)
 
 
-def test_final_weights_are_the_average(segmenter: Run) -> None:
+def test_final_weights_are_the_last_ones(segmenter: Run) -> None:
     checkpoint = load_file(segmenter.root / "members/0-0/last/checkpoint.safetensors")
     final = load_file(segmenter.members[0] / "weights.safetensors")
-    live = {k.removeprefix("model/"): v for k, v in checkpoint.items() if k.startswith("model/")}
-    kept = {k.removeprefix("average/"): v for k, v in checkpoint.items() if k.startswith("average/")}
-    assert all(torch.equal(final[k], kept[k]) for k in final)
-    assert any(not torch.equal(final[k], live[k]) for k in final)
+    assert {f"model/{k}" for k in final} == {k for k in checkpoint if k.startswith("model/")}
+    assert all(torch.equal(final[k], checkpoint[f"model/{k}"]) for k in final)
+    assert not any(k.startswith("average/") for k in checkpoint)
 
 
 def test_the_written_plan_reads_back(segmenter: Run) -> None:

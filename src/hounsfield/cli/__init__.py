@@ -18,6 +18,7 @@ from hounsfield.cli.options import (
     Changes,
     Data,
     Device,
+    FixTilt,
     Folds,
     Form,
     Frame,
@@ -105,13 +106,40 @@ def inspect(
     affine: Affine = None,
     series: Series = None,
     allow_gaps: AllowGaps = False,
+    fix_tilt: FixTilt = False,
 ) -> None:
     """Say what a folder holds: layout, cases, classes, geometry, intensities, copies, faults. Changes nothing."""
     from hounsfield.workflow.inspect import inspect as work
     from hounsfield.workflow.inspect import show
 
-    choices = _choices(volume, frame, affine, series, allow_gaps)
+    choices = _choices(volume, frame, affine, series, allow_gaps, fix_tilt)
     found = work(data, reader=reader, patient_regex=patient_regex, choices=choices, console=_console())
+    _print(found.to_json()) if as_json else _show(show(found))
+
+
+@app.command()
+def image(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A file, a DICOM folder, DICOMDIR or ZIP archive.", show_default=False)
+    ],
+    to: Annotated[
+        Path | None, typer.Option(help="Write it there, in the format of the ending, such as scan.nii.gz.", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    volume: Volume = None,
+    frame: Frame = None,
+    affine: Affine = None,
+    series: Series = None,
+    allow_gaps: AllowGaps = False,
+    fix_tilt: FixTilt = False,
+) -> None:
+    """Say what one image is: format, grid, place in the patient, intensities, series found; and convert it."""
+    from hounsfield.workflow.image import image as work
+    from hounsfield.workflow.image import show
+
+    choices = _choices(volume, frame, affine, series, allow_gaps, fix_tilt)
+    found = work(source, to=to, choices=choices, overwrite=overwrite)
     _print(found.to_json()) if as_json else _show(show(found))
 
 
@@ -139,6 +167,7 @@ def plan(
     affine: Affine = None,
     series: Series = None,
     allow_gaps: AllowGaps = False,
+    fix_tilt: FixTilt = False,
 ) -> None:
     """Print what train would decide, each value with its reason, and what it takes in time and memory. Trains nothing."""
     from hounsfield.workflow.plan import propose, save, show
@@ -157,7 +186,7 @@ def plan(
         test=test,
         leave_out=leave_out,
         patient_regex=patient_regex,
-        choices=_choices(volume, frame, affine, series, allow_gaps),
+        choices=_choices(volume, frame, affine, series, allow_gaps, fix_tilt),
         device=device,
     )
     found = propose(data, options, console=_console(), started=STARTED)
@@ -192,6 +221,7 @@ def train(
     affine: Affine = None,
     series: Series = None,
     allow_gaps: AllowGaps = False,
+    fix_tilt: FixTilt = False,
 ) -> None:
     """Train on a folder of images. Needs no configuration: layout, task, plan and size follow from data and time."""
     from hounsfield.workflow.ready import Options
@@ -211,7 +241,7 @@ def train(
         test=test,
         leave_out=leave_out,
         patient_regex=patient_regex,
-        choices=_choices(volume, frame, affine, series, allow_gaps),
+        choices=_choices(volume, frame, affine, series, allow_gaps, fix_tilt),
         strict=strict,
         device=device,
     )
@@ -238,11 +268,12 @@ def evaluate(
     affine: Affine = None,
     series: Series = None,
     allow_gaps: AllowGaps = False,
+    fix_tilt: FixTilt = False,
 ) -> None:
     """Measure a run: every figure with its 95% interval by patient."""
     from hounsfield.workflow.evaluate import evaluate as work
 
-    choices = _choices(volume, frame, affine, series, allow_gaps)
+    choices = _choices(volume, frame, affine, series, allow_gaps, fix_tilt)
     found = work(run, data, split=split, choices=choices, device=device, console=_console())
     if as_json:
         _print(found.to_json())
@@ -269,11 +300,12 @@ def predict(
     affine: Affine = None,
     series: Series = None,
     allow_gaps: AllowGaps = False,
+    fix_tilt: FixTilt = False,
 ) -> None:
     """Predict: masks on each input's own grid (.nii.gz, or .png for pictures), or a table of class probabilities."""
     from hounsfield.workflow.predict import predict as work
 
-    choices = _choices(volume, frame, affine, series, allow_gaps)
+    choices = _choices(volume, frame, affine, series, allow_gaps, fix_tilt)
     written = work(run, inputs, out, split=split, choices=choices, overwrite=overwrite, device=device, console=_console())
     if as_json:
         _print({"schema": 1, "written": [str(path) for path in written]})
@@ -300,11 +332,13 @@ def doctor(as_json: Json = False) -> None:
     _print(found.to_json()) if as_json else _show(show(found))
 
 
-def _choices(volume: int | None, frame: int | None, affine: Form | None, series: str | None, allow_gaps: bool) -> Choices:
+def _choices(
+    volume: int | None, frame: int | None, affine: Form | None, series: str | None, allow_gaps: bool, fix_tilt: bool
+) -> Choices:
     from hounsfield.io.formats import Choices
 
     form = affine.value if affine else None
-    return Choices(volume=volume, frame=frame, affine=form, series=series, allow_gaps=allow_gaps)
+    return Choices(volume=volume, frame=frame, affine=form, series=series, allow_gaps=allow_gaps, fix_tilt=fix_tilt)
 
 
 def _changes(given: list[str]) -> dict[str, Any]:

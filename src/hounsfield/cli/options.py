@@ -48,6 +48,9 @@ Series = Annotated[
     typer.Option(help="Of DICOM studies: number, description, or UID or its end.", show_default=False, rich_help_panel=CHOICES),
 ]
 AllowGaps = Annotated[bool, typer.Option("--allow-gaps", help="Interpolate missing DICOM slices.", rich_help_panel=CHOICES)]
+FixTilt = Annotated[
+    bool, typer.Option("--fix-tilt", help="Resample DICOM slices that a gantry tilt has sheared.", rich_help_panel=CHOICES)
+]
 
 
 def _below_one(value: float) -> float:

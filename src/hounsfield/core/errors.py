@@ -20,6 +20,7 @@ CODES: Final[dict[str, str]] = {
     "NESTED_TOO_DEEP": "sequences are nested past the limit",
     "BAD_HEADER": "a header field has a value outside its domain",
     "UNSAFE_FILE": "the file could run code when loaded, and is refused",
+    "UNSAFE_PATH": "an archive or a directory file names a file outside of itself",
     "LOSSY_MASK": "a mask in a lossy format has lost its label values",
     # geometry
     "MISSING_SLICE": "slice positions have a gap",

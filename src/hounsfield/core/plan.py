@@ -107,7 +107,8 @@ class Augment(Options):
 
 class Training(Options):
     """The loop. steps: optimiser steps; batch: samples a step and accumulation part. lr: peak of one cycle. ema: decay of the
-    averaged weights that the run keeps. clip: largest gradient norm, 0 for none. amp: run the forward pass in bfloat16.
+    averaged weights that the run keeps, 0 for the last weights. clip: largest gradient norm, 0 for none. amp: run the forward
+    pass in bfloat16.
     channels_last: keep activations with the channels innermost. compile: let torch.compile fuse the network.
     foreground: part of the windows that are centred on a foreground voxel."""
 
@@ -118,7 +119,7 @@ class Training(Options):
     warmup: float = Field(default=0.1, ge=0, le=1)
     weight_decay: float = 1e-2
     clip: float = 1.0
-    ema: float = Field(default=0.99, ge=0, lt=1)
+    ema: float = Field(default=0.0, ge=0, lt=1)
     amp: bool = False
     channels_last: bool = False
     compile: bool = False

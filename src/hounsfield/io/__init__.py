@@ -8,6 +8,7 @@ from pathlib import Path
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.image import Image
 from hounsfield.io.formats import DEFAULT, FORMATS, Choices, Format, Peek
+from hounsfield.io.series import Series
 from hounsfield.io.sniff import describe
 from hounsfield.io.values import check_finite
 
@@ -40,6 +41,13 @@ def peek(path: str | Path, choices: Choices = DEFAULT) -> Peek:
     """What the header at `path` tells, checked as `read` checks it, without reading voxels. Raises as `read` does."""
     path = Path(path)
     return _member(path)[1].peek(path, choices)
+
+
+def list_series(path: str | Path) -> list[Series]:
+    """The DICOM series at `path`, by number; none of another format. Raises what recognising the file raises."""
+    path = Path(path)
+    member = _member(path)[1]
+    return member.series(path) if hasattr(member, "series") else []
 
 
 def write(image: Image, path: str | Path, overwrite: bool = False) -> None:

@@ -17,6 +17,7 @@ from hounsfield.core.errors import InputError, ResourceError
 MAX_PIXELS = 1_000_000_000
 # Deflate cannot pack more than this many bytes into one (zlib's technical notes), so a smaller file is lying.
 DEFLATE_RATIO = 1032
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)  # what the system says where a disk is full
 
 
 def max_bytes() -> int:
@@ -78,7 +79,7 @@ def check_disk(path: Path, needed: int) -> None:
     """Raises ResourceError DISK_FULL where the file system of the folder `path` has less than `needed` bytes free."""
     free = shutil.disk_usage(path).free
     if free < needed:
-        raise _disk_full(path, f"{size_text(free)} free", needed)
+        raise disk_full(path, f"{size_text(free)} free", needed)
 
 
 @contextmanager
@@ -95,13 +96,14 @@ def atomic(path: Path, needed: int = 0) -> Iterator[Path]:
         yield beside
         beside.replace(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _disk_full(path, "no space left", needed) from error
+        if error.errno in NO_ROOM:
+            raise disk_full(path, "no space left", needed) from error
         raise
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _disk_full(path: Path, found: str, needed: int) -> ResourceError:
+def disk_full(path: Path, found: str, needed: int) -> ResourceError:
+    """The error DISK_FULL: `found` room where `needed` bytes are, 0 for an unknown number."""
     expected = f"{size_text(needed)} free" if needed else "room for the file"
     return ResourceError("DISK_FULL", path, found=found, expected=expected, fix="free some space or write elsewhere")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,8 @@ _NO_IMAGE: Final = ("RTDOSE", "SEG")
 @dataclass(frozen=True)
 class Header:
     """patient: PatientID, for comparing only. series: SeriesInstanceUID, or the file's path. number, description: the
-    series', "" where there is none. image: not a report, a dose, a segmentation. localizer: a scout view."""
+    series', "" where there is none. modality: "" where unknown. image: not a report, a dose, a segmentation. localizer: a scout
+    view."""
 
     patient: str
     series: str
@@ -35,6 +36,42 @@ class Header:
     description: str
     image: bool
     localizer: bool
+    modality: str = ""
+
+
+@dataclass(frozen=True)
+class Series:
+    """The images of one series. number, description, modality: "" where the files have none. files: how many. localizer: all of
+    them are scout views."""
+
+    uid: str
+    number: str
+    description: str
+    modality: str
+    files: int
+    localizer: bool
+
+
+def series_of(files: Iterable[Path]) -> list[Series]:
+    """The series that the DICOM images among `files` belong to, by number."""
+    found: dict[str, list[Header]] = {}
+    for file in files:
+        header = read_header(file)
+        if header is not None and header.image:
+            found.setdefault(header.series, []).append(header)
+    listed = [
+        Series(
+            uid,
+            first.number,
+            first.description,
+            first.modality,
+            len(headers),
+            localizer=all(header.localizer for header in headers),
+        )
+        for uid, headers in found.items()
+        for first in headers[:1]
+    ]
+    return sorted(listed, key=lambda s: (float(s.number) if _is_number(s.number) else float("inf"), s.uid))
 
 
 def read_header(path: Path) -> Header | None:
@@ -51,6 +88,7 @@ def read_header(path: Path) -> Header | None:
                 description=_text(tags, "SeriesDescription"),
                 image="Rows" in tags and tags.get("Modality") not in _NO_IMAGE,
                 localizer="LOCALIZER" in [str(v).upper() for v in tags.get("ImageType") or ()],
+                modality=_text(tags, "Modality"),
             )
     except Exception:  # pydicom raises whatever its parsers raise
         return None
@@ -67,6 +105,13 @@ def called(wanted: str, series: Mapping[str, tuple[str, str]]) -> list[str]:
         for uid, (number, description) in series.items()
         if wanted == number or wanted.casefold() == description.casefold() or (uid.endswith(wanted) and not short)
     ]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) == float(text)
+    except ValueError:
+        return False
 
 
 def _text(tags: Dataset, keyword: str) -> str:

@@ -201,14 +201,13 @@ def _with_seeds(plan: Plan, wanted: int, ends: float, useful: float, room: Room)
 
 def measure(plan: Plan, loader: Loader, device: torch.device, seconds: float, steps: int = MEASURED_STEPS) -> Measured:
     """The median over `steps` whole training steps, after one that warms up: loading beside it, augmentation, forward,
-    backward, clipping, update, average. One step alone where more would pass `seconds`."""
+    backward, clipping, update. One step alone where more would pass `seconds`."""
     solver, how = TASKS.load(plan.task).Solver(plan), plan.training
     torch.manual_seed(plan.seed)
     model = MODELS.load(plan.model).build(plan.model_options, len(plan.channels), solver.out_channels, plan.ndim)
     model = placed(model, plan, device).train()
     network = fused(model, plan)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
-    average = [p.detach().clone() for p in model.parameters()]
     times: list[float] = []
     until = time.perf_counter() + seconds
     for step in range(1 + steps + AHEAD):  # what is read for the first time takes longer than ever after
@@ -230,8 +229,6 @@ def measure(plan: Plan, loader: Loader, device: torch.device, seconds: float, st
                     loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimiser.step()
-            with torch.no_grad():
-                torch._foreach_lerp_(average, [p.detach() for p in model.parameters()], 0.1)
             float(loss.detach())  # waits for the device
             times.append(time.perf_counter() - start)
     finally:
@@ -343,14 +340,8 @@ def _refuse_too_small(smallest: Measured, loader: Loader, budget: float, spent: 
 
 
 def _with_steps(plan: Plan, steps: int, why: str) -> Plan:
-    # The average remembers about a tenth of the training: the annealed tail, not the noisy middle.
-    decay = round(max(0.0, min(0.999, 1 - 10 / steps)), 5)
-    changes: dict[str, object] = {"steps": steps}
-    reasons = {**plan.reasons, "training.steps": why}
-    if _free(plan, "training.ema"):
-        changes["ema"] = decay
-        reasons["training.ema"] = f"remembers about a tenth of {steps} steps"
-    return plan.model_copy(update={"training": plan.training.model_copy(update=changes), "reasons": reasons})
+    training = plan.training.model_copy(update={"steps": steps})
+    return plan.model_copy(update={"training": training, "reasons": {**plan.reasons, "training.steps": why}})
 
 
 def _size(options: Options) -> str:

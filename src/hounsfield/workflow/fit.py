@@ -171,15 +171,18 @@ def one_cycle(progress: float, how: Training) -> float:
 
 
 class Average:
-    """Exponential moving average of a model's weights and buffers; young averages forget faster (decay (1+t)/(10+t))."""
+    """Exponential moving average of a model's weights and buffers, or without a decay the last of them; young averages forget
+    faster (decay (1+t)/(10+t))."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
         self.live = list(model.state_dict().values())
-        self.kept = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        self.kept = {k: v.detach().clone() if decay else v for k, v in model.state_dict().items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
+        if not self.decay:
+            return
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         for kept, live in zip(self.kept.values(), self.live, strict=True):
             if kept.is_floating_point():
@@ -195,9 +198,9 @@ Tell = Callable[[State, float, float | None], None]
 def fit(
     model: nn.Module, solver: Solver, loader: Loader, plan: Plan, member: Member, clock: Clock, watch: Watch | None, tell: Tell
 ) -> State:
-    """Train `model` in place to the end of the plan and write the averaged weights; continues from the last checkpoint.
+    """Train `model` in place to the end of the plan and write its weights, or their average; goes on from the last checkpoint.
 
-    watch: the headline figure of the averaged weights on a few validation cases, or None. tell: called after every step with
+    watch: the headline figure of these weights on a few validation cases, or None. tell: called after every step with
     (state, loss, figure). Raises DivergedError NAN_LOSS (the last checkpoint stays), RunInterruptedError after Ctrl-C, which
     waits for the end of the step; a second one does not.
     """
@@ -346,7 +349,9 @@ def _save(
 ) -> float:
     """Write the checkpoint; returns the monotonic time when the next one is due."""
     begun = time.monotonic()
-    groups: dict[str, Mapping[str, Tensor]] = {"model": model.state_dict(), "average": average.kept}
+    groups: dict[str, Mapping[str, Tensor]] = {"model": model.state_dict()}
+    if average.decay:
+        groups["average"] = average.kept
     for name, optimiser in optimisers.items():
         moments = optimiser.state_dict()["state"]
         groups[f"optimiser.{name}"] = {
@@ -367,7 +372,7 @@ def _restore(
     state, groups = found
     try:
         model.load_state_dict(groups["model"])
-        for name, value in groups["average"].items():
+        for name, value in (groups["average"] if average.decay else {}).items():
             average.kept[name].copy_(value)
         for name, optimiser in optimisers.items():
             moments: dict[int, dict[str, Tensor]] = {}

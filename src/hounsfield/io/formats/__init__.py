@@ -16,13 +16,15 @@ from hounsfield.core.registry import Folder
 
 class Choices(Options):
     """What a user may choose where a file leaves a choice. volume: index into a 4D series. frame: of a cine.
-    affine: which of two disagreeing NIfTI affines. allow_gaps: accept missing slices. series: UID or its end, number or
-    description. Every field is an option of the command line by the same name."""
+    affine: which of two disagreeing NIfTI affines. allow_gaps: interpolate missing slices. fix_tilt: resample a stack that a
+    gantry tilt has sheared. series: UID or its end, number or description. Every field is an option of the command line by the
+    same name."""
 
     volume: int | None = None
     frame: int | None = None
     affine: str | None = None
     allow_gaps: bool = False
+    fix_tilt: bool = False
     series: str | None = None
 
     def over(self, others: Choices) -> Choices:
@@ -56,6 +58,7 @@ class Format(Protocol):
     recognises: whether the first bytes (up to 4 KiB; of a folder b"") are of this format.
     read: the Image at `path`, checked against its limits before anything is allocated; InputError for what is wrong.
     peek: what the header tells, checked as `read` checks it, without reading voxels.
+    series (optional): the `io.series.Series` at `path`.
     write (optional): `image` to `path`, beside it and renamed. WRITES: the endings that it can write.
     """
 

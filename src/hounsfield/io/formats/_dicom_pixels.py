@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,8 +102,8 @@ def _unsupported(file: File, why: str, fix: str = "convert it to Explicit VR Lit
     )
 
 
-def pixels(slices: Sequence[Slice]) -> tuple[Array, tuple[str, ...]]:
-    """(C, D, H, W) in the source's units and notes. Files are read one after the other, each once.
+def pixels(slices: Sequence[Slice], shape: tuple[int, ...]) -> tuple[Array, tuple[str, ...]]:
+    """(C, D, H, W) in the source's units and notes. shape: H, W. Files are read one after the other, each once.
 
     Raises InputError UNSUPPORTED_SYNTAX, CORRUPT_PIXELS (decoder and frame).
     """
@@ -120,9 +122,9 @@ def pixels(slices: Sequence[Slice]) -> tuple[Array, tuple[str, ...]]:
     assert planes is not None
     planes = _scaled(planes, frames)
     notes = _notes(first)
-    if all(part.far is None for part in slices):
-        return planes, notes
-    return _interpolated(planes, frames, slices), notes
+    if any(part.far is not None for part in slices):
+        planes = _interpolated(planes, frames, slices)
+    return _upright(planes, slices, shape), notes
 
 
 def _planes(frames: Sequence[Frame]) -> Iterator[Array]:
@@ -227,6 +229,26 @@ def _interpolated(planes: Array, frames: Sequence[Frame], slices: Sequence[Slice
             continue
         mixed = (1 - part.weight) * near + part.weight * planes[:, where[id(part.far)]]
         out[:, at] = np.rint(mixed) if planes.dtype.kind in "iu" else mixed
+    return out
+
+
+def _upright(planes: Array, slices: Sequence[Slice], shape: tuple[int, ...]) -> Array:
+    """The planes (C, D, h, w) at their shifts in a grid of `shape` (H, W), linearly interpolated; the lowest value beyond."""
+    if not any(any(part.shift) for part in slices):
+        return planes
+    low, size = planes.min(), planes.shape[2:]
+    out = np.full((*planes.shape[:2], *shape), low, dtype=planes.dtype)
+    for at, part in enumerate(slices):
+        above = np.zeros((planes.shape[0], *shape), dtype=np.float32)
+        plane = planes[:, at].astype(np.float32) - np.float32(low)
+        whole = [int(s) for s in part.shift]
+        for corner in product((0, 1), repeat=2):
+            weight = math.prod(s - w if far else 1 - (s - w) for s, w, far in zip(part.shift, whole, corner, strict=True))
+            if weight > 1e-6:  # less is rounding
+                rows, columns = (slice(w + c, w + c + n) for w, c, n in zip(whole, corner, size, strict=True))
+                above[:, rows, columns] += np.float32(weight) * plane
+        above += np.float32(low)
+        out[:, at] = np.rint(above) if planes.dtype.kind in "iu" else above
     return out
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +40,13 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
 @dataclass(frozen=True, eq=False)
 class Slice:
-    """One plane of the result: a frame, or between two frames where slices are missing: (1 - weight) near + weight far."""
+    """One plane of the result: a frame, or between two frames where slices are missing: (1 - weight) near + weight far.
+    shift: rows and columns, in voxels, at which its first pixel lies in an upright grid."""
 
     near: Frame
     far: Frame | None = None
     weight: float = 0.0
+    shift: tuple[float, float] = (0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,14 +158,35 @@ def stack(where: Path, frames: Sequence[Frame], choices: Choices) -> Stack:
     heights = (positions - positions[0]) @ normal
     _no_duplicates(where, frames, heights)
     direction = (positions[-1] - positions[0]) / heights[-1]  # per mm along the normal
-    _no_tilt(where, direction, normal, positions, heights, min(spacing))
+    angle = _tilt(where, direction, normal, positions, heights, min(spacing), choices)
     slices, step, notes = _evenly(where, frames, heights, choices)
+    file, plane = frames[0].file, np.column_stack([down * spacing[0], across * spacing[1]])
+    shape, first = (file.number("Rows"), file.number("Columns")), positions[0]
+    if angle > TILT_TOLERANCE:
+        drift = np.linalg.pinv(plane) @ (direction - normal) * step  # voxels a slice
+        slices, shape, corner = _upright(slices, shape, drift)
+        direction, first = normal, first + plane @ corner
+        notes += (f"resampled within its slices from a gantry tilt of {angle:.1f} degrees; around them is the lowest value",)
     affine = np.zeros((4, 4))
-    columns = [direction * step, down * spacing[0], across * spacing[1], positions[0]]
-    affine[:3] = _LPS_TO_RAS @ np.column_stack(columns)
+    affine[:3] = _LPS_TO_RAS @ np.column_stack([direction * step, plane, first])
     affine[3, 3] = 1.0
-    file = frames[0].file
-    return Stack(slices, Geometry((len(slices), file.number("Rows"), file.number("Columns")), affine), notes)
+    return Stack(slices, Geometry((len(slices), *shape), affine), notes)
+
+
+def _upright(
+    slices: tuple[Slice, ...], shape: tuple[int, int], drift: Floats
+) -> tuple[tuple[Slice, ...], tuple[int, int], Floats]:
+    """The slices with their places in the smallest upright grid that holds all of them, its shape, and the voxel of the first
+    slice, as rows and columns, that its corner is. drift: rows and columns from one slice to the next."""
+    drift = np.where(np.abs(drift) * (len(slices) - 1) < SHIFT_TOLERANCE, 0.0, drift)
+    total = drift * (len(slices) - 1)
+    corner = np.minimum(0.0, -np.ceil(-total))
+    placed = []
+    for k, part in enumerate(slices):
+        row, column = (float(x) for x in drift * k - corner)
+        placed.append(replace(part, shift=(row, column)))
+    rows, columns = (n + int(np.ceil(abs(t))) for n, t in zip(shape, total, strict=True))
+    return tuple(placed), (rows, columns), corner
 
 
 def _place(frame: Frame) -> tuple[Floats, Floats, Floats, tuple[float, ...]]:
@@ -205,14 +228,7 @@ def _same_plane(where: Path, frames: Sequence[Frame]) -> None:
     uids: dict[str, Frame] = {}
     first = frames[0]
     for frame in frames:
-        for keyword in (
-            "Rows",
-            "Columns",
-            "SamplesPerPixel",
-            "BitsAllocated",
-            "PixelRepresentation",
-            "PhotometricInterpretation",
-        ):
+        for keyword in _ONE_VALUE:
             values = [f.file.get(keyword) for f in (first, frame)]
             if values[0] != values[1]:
                 raise _mixed(where, keyword, f"{values[0]} in {first.name}, {values[1]} in {frame.name}")
@@ -253,15 +269,19 @@ def _no_duplicates(where: Path, frames: Sequence[Frame], heights: Floats) -> Non
         )
 
 
-def _no_tilt(where: Path, direction: Floats, normal: Floats, positions: Floats, heights: Floats, pixel: float) -> None:
+def _tilt(
+    where: Path, direction: Floats, normal: Floats, positions: Floats, heights: Floats, pixel: float, choices: Choices
+) -> float:
+    """Degrees between the stack and its slices' normal. Raises InputError GANTRY_TILT where it may not be mended,
+    MIXED_SLICES."""
     angle = float(np.degrees(np.arctan(np.linalg.norm(direction - normal))))
-    if angle > TILT_TOLERANCE:
+    if angle > TILT_TOLERANCE and not choices.fix_tilt:
         raise InputError(
             "GANTRY_TILT",
             where,
             found=f"slices stacked at {angle:.1f} degrees from their normal",
             expected=f"at most {TILT_TOLERANCE} degrees",
-            fix="resample the series to an upright stack first",
+            fix="resample the series to an upright stack with --fix-tilt",
         )
     shift = float(np.linalg.norm(positions - positions[0] - heights[:, None] * direction, axis=1).max())
     if shift > SHIFT_TOLERANCE * pixel:
@@ -272,6 +292,7 @@ def _no_tilt(where: Path, direction: Floats, normal: Floats, positions: Floats, 
             expected=f"one line of slices (within {SHIFT_TOLERANCE} pixel)",
             fix="move the others out of the folder",
         )
+    return angle
 
 
 def _evenly(

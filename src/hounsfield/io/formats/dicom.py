@@ -1,7 +1,8 @@
-"""DICOM: one file, or a folder with one series; the place in the patient comes from positions, never from numbers."""
+"""DICOM: a file, a folder, a DICOMDIR or a ZIP archive; the place in the patient comes from positions, never from numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,12 +12,15 @@ import numpy as np
 from hounsfield.core.errors import InputError
 from hounsfield.core.image import Image, Meta
 from hounsfield.io import limits
+from hounsfield.io.archive import ZIP, contains, unpacked
 from hounsfield.io.formats import Choices, Peek
+from hounsfield.io.formats._dicom_directory import images_of, is_directory
 from hounsfield.io.formats._dicom_file import File, read_file
 from hounsfield.io.formats._dicom_frames import check, frames_of
 from hounsfield.io.formats._dicom_pixels import is_colour, is_lossy, pixels, stored_dtype
 from hounsfield.io.formats._dicom_stack import Stack, choose_series, single, stack, volumes_of
 from hounsfield.io.scan import files as files_below
+from hounsfield.io.series import Series, series_of
 
 T = TypeVar("T")
 
@@ -39,9 +43,12 @@ class _Layout:
 
 
 def recognises(path: Path, head: bytes) -> bool:
-    """A folder; the prefix DICM after 128 bytes; or, without it, a first element that can only be DICOM's."""
+    """A folder; the prefix DICM after 128 bytes; or, without it, a first element that can only be DICOM's; a ZIP archive of
+    such files."""
     if path.is_dir():
         return True
+    if head.startswith(ZIP):
+        return contains(path, 132, [(128, b"DICM")])
     if head[128:132] == b"DICM":
         return True
     element = int.from_bytes(head[2:4], "little")
@@ -56,12 +63,15 @@ def read(path: Path, choices: Choices) -> Image:
     Slices are sorted by position along their normal. Without a position an X-ray lies in the space "detector", anything
     else in "none". Raises InputError for every fault that FORMATS names and those of `_dicom_file` and `_dicom_stack`.
     """
+    if _packed(path):
+        with unpacked(path) as folder:
+            return read(folder, choices)
     layout = _layout(path, choices)
     chosen = choices.volume if layout.selects == "volume" else choices.frame
     if chosen is None and layout.count > 1:
         raise _unchosen(path, layout.count, layout.selects, "")
-    array, notes = pixels(layout.stack.slices)
     geometry = layout.stack.geometry
+    array, notes = pixels(layout.stack.slices, geometry.shape[-2:])
     array = array[:, 0] if geometry.ndim == 2 else array
     file = layout.files[0]
     meta = Meta(
@@ -75,6 +85,9 @@ def read(path: Path, choices: Choices) -> Image:
 
 def peek(path: Path, choices: Choices) -> Peek:
     """The headers alone; of a folder, of every file in it."""
+    if _packed(path):
+        with unpacked(path) as folder:
+            return peek(folder, choices)
     layout = _layout(path, choices)
     file = layout.files[0]
     return Peek(
@@ -87,11 +100,30 @@ def peek(path: Path, choices: Choices) -> Peek:
     )
 
 
-def _layout(path: Path, choices: Choices) -> _Layout:
+def series(path: Path) -> list[Series]:
+    """The series of a file, folder, DICOMDIR or archive, by number, from the headers alone."""
+    if _packed(path):
+        with unpacked(path) as folder:
+            return series(folder)
     if path.is_dir():
-        files, notes = _series(path, choices)
-    else:
-        files, notes = [read_file(path)], ()
+        return series_of(files_below(path))
+    return series_of(images_of(path) if is_directory(read_file(path)) else [path])
+
+
+def _packed(path: Path) -> bool:
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(ZIP)) == ZIP
+
+
+def _layout(path: Path, choices: Choices) -> _Layout:
+    notes: tuple[str, ...] = ()
+    files = [] if path.is_dir() else [read_file(path)]
+    if path.is_dir():
+        files, notes = _series(path, files_below(path), choices)
+    elif is_directory(files[0]):
+        files, notes = _series(path, images_of(path), choices)
     for file in files:
         check(file)
     if len(files) == 1:
@@ -111,10 +143,11 @@ def _layout(path: Path, choices: Choices) -> _Layout:
     return _Layout(files, result, notes)
 
 
-def _series(folder: Path, choices: Choices) -> tuple[list[File], tuple[str, ...]]:
-    """The files of one series in a folder, and notes on what was left out. Raises InputError EMPTY_FOLDER, SEVERAL_SERIES."""
+def _series(folder: Path, candidates: Iterable[Path], choices: Choices) -> tuple[list[File], tuple[str, ...]]:
+    """The files of one series among those of a folder, and notes on what was left out. Raises InputError EMPTY_FOLDER,
+    SEVERAL_SERIES."""
     found, others = [], 0
-    for path in files_below(folder):
+    for path in candidates:
         with path.open("rb") as file:
             dicom = recognises(path, file.read(132))
         tags = read_file(path) if dicom else None
