@@ -48,7 +48,7 @@ class Values(Options):
 
 class ImageFacts(Options):
     """What was found. shape: (d, h, w) or (h, w). affine: array index to R, A, S in mm, as `Geometry.affine`. values: None
-    where a choice is lacking, which `needs` names. volumes: of a 4D file or frames of a cine. written: the file that was made."""
+    where a choice is lacking, which `needs` names. volumes: of a 4D file, or frames of a cine. written: the new file."""
 
     schema_: Literal[1] = Field(default=1, alias="schema")
     path: str
