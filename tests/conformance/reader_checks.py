@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from hounsfield import io
+from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
 from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset
@@ -113,6 +114,12 @@ def check_target(dataset: Dataset, sample: Sample) -> None:
         values = set(np.unique(mask.array).tolist())
         assert values <= {0, *(c.value for c in dataset.classes)}, f"values {values} beside the classes"
         assert values != {0}, "a mask without foreground"
+    elif dataset.kind == "detection":
+        assert isinstance(sample.target, Boxes), f"a target of {type(sample.target)}"
+        shape = sample.images[0]().geometry.shape
+        assert (sample.target.corners >= 0).all(), "a box beyond the image"
+        assert (sample.target.corners <= (*shape, *shape)).all(), "a box beyond the image"
+        assert set(sample.target.labels.tolist()) <= set(range(len(dataset.classes))), "a class that is not listed"
     else:
         assert sample.target is None, "a target without a kind"
 
@@ -185,9 +192,33 @@ def medmnist(folder: Path) -> None:
                     np.save(file, array, allow_pickle=False)
 
 
+def boxed(folder: Path) -> list[tuple[str, list[int]]]:
+    """Pictures in `folder`/images, and for each its name and a box: x, y, width, height."""
+    write_dataset(folder, "generation", n=CASES)
+    return [(p.name, [4, 6, 10, 12 + k]) for k, p in enumerate(sorted((folder / "images").iterdir()))]
+
+
+def coco(folder: Path) -> None:
+    found = boxed(folder)
+    listed = {
+        "images": [{"id": k, "file_name": name, "width": 96, "height": 96} for k, (name, _) in enumerate(found)],
+        "annotations": [{"id": k, "image_id": k, "category_id": 1, "bbox": box} for k, (_, box) in enumerate(found)],
+        "categories": [{"id": 1, "name": "lesion"}],
+    }
+    (folder / "annotations.json").write_text(json.dumps(listed))
+
+
+def voc(folder: Path) -> None:
+    for name, (x, y, width, height) in boxed(folder):
+        corners = f"<xmin>{x}</xmin><ymin>{y}</ymin><xmax>{x + width}</xmax><ymax>{y + height}</ymax>"
+        item = f"<object><name>lesion</name><bndbox>{corners}</bndbox></object>"
+        text = f"<annotation><filename>{name}</filename>{item}</annotation>"
+        (folder / "images" / f"{Path(name).stem}.xml").write_text(text)
+
+
 # A reader without an example here has its layout tested in its own file alone.
 EXAMPLES: dict[str, Callable[[Path], None]] = {
-    f.__name__: f for f in (nnunet, class_folders, images, image_masks, manifest, msd, medmnist)
+    f.__name__: f for f in (nnunet, class_folders, images, image_masks, manifest, msd, medmnist, coco, voc)
 }
 
 

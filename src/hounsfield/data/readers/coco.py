@@ -1,0 +1,195 @@
+"""COCO: a JSON file with images, categories and boxes; perhaps one for each part."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hounsfield.core.errors import InputError
+from hounsfield.core.sample import Sample, Split
+from hounsfield.data.dataset import Dataset, ImageFile, name_classes
+from hounsfield.data.layout import SPLITS, channel_names, given_splits, image_files, split_of, stem
+from hounsfield.data.readers import Match
+from hounsfield.data.readers._boxes import Cleaned, clean, notes
+from hounsfield.io import scan
+from hounsfield.io.formats import Choices
+
+KEYS = ("images", "annotations", "categories")
+HEAD = 1 << 16  # bytes in which one of the keys stands
+
+
+@dataclass(frozen=True)
+class Part:
+    """One annotation file. split: as its name or its folder's says. boxes: by image number."""
+
+    path: Path
+    split: Split | None
+    images: Mapping[int, Mapping[str, Any]]
+    boxes: Mapping[int, list[Mapping[str, Any]]]
+    categories: Mapping[int, str]
+
+
+def match(path: Path) -> Match:
+    """A folder with a COCO file and images, or such a file."""
+    files = _files(path)
+    if not files:
+        return Match(missed="JSON file with images, annotations and categories")
+    return Match(f"{len(files)} COCO annotation file{'s' * (len(files) > 1)}", priority=30)
+
+
+def read(path: Path, choices: Choices) -> Dataset:
+    """A sample for each image, those without a box included. Classes are the categories, by their number.
+
+    Crowds, which mark a region and no object, are left out, and said so.
+    Raises InputError BAD_LABEL (a damaged file, a category or image that is not there), UNPAIRED (images that are not there).
+    """
+    root = path if path.is_dir() else path.parent
+    parts = [_part(file) for file in _files(path)]
+    categories: dict[int, str] = {}
+    for part in parts:
+        for number, name in part.categories.items():
+            if categories.setdefault(number, name) != name:
+                raise _bad(part.path, f"category {number} named {name!r} and {categories[number]!r}", "one name in every file")
+    index = {number: k for k, number in enumerate(sorted(categories))}
+    places = _Places(root)
+    samples: list[Sample] = []
+    cleaned: dict[str, Cleaned] = {}
+    crowds, absent = 0, []
+    for part, split in zip(parts, given_splits([part.split for part in parts]), strict=True):
+        for number, image in part.images.items():
+            file = places.of(part.path, str(image["file_name"]))
+            if file is None:
+                absent.append(str(image["file_name"]))
+                continue
+            boxes = part.boxes.get(number, [])
+            crowds += sum(bool(box.get("iscrowd")) for box in boxes)
+            single = [box for box in boxes if not box.get("iscrowd")]
+            name = "/".join((*file.relative_to(root).parts[:-1], stem(file)))
+            corners = [_corners(part.path, box) for box in single]
+            cleaned[name] = clean(corners, [index[int(box["category_id"])] for box in single], _shape(image))
+            samples.append(Sample(name, (ImageFile(file, choices),), cleaned[name].boxes, split=split))
+    if absent:
+        raise InputError(
+            "UNPAIRED",
+            path,
+            found=f"{len(absent)} listed images that are not there, the first {absent[0]}",
+            expected="every image below the folder",
+            fix="add the images, or name the folder that holds images and annotations",
+        )
+    counts = Counter(int(label) for one in cleaned.values() for label in one.boxes.labels)
+    if not counts:
+        raise InputError("BAD_LABEL", path, found="no box", expected="boxes", fix="check the annotations")
+    used = [number for number in sorted(categories) if counts[index[number]]]
+    return Dataset(
+        tuple(samples),
+        name_classes((number, categories[number]) for number in sorted(categories)),
+        channel_names(samples[0].images[0]),  # type: ignore[arg-type]
+        "detection",
+        "coco",
+        f"{len(samples)} images with {sum(counts.values())} boxes of {len(used)} classes",
+        path,
+        notes=((f"{crowds} crowd regions were left out",) if crowds else ()) + notes(cleaned),
+    )
+
+
+class _Places:
+    """Where listed images lie: at their path below the annotation file, its folder's siblings or the root, or else by a name
+    that is one file's alone."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.by_name: dict[str, list[Path]] = {}
+        for file in image_files(root):
+            self.by_name.setdefault(file.name, []).append(file)
+
+    def of(self, annotations: Path, name: str) -> Path | None:
+        beside = annotations.parent
+        for folder in (beside, beside / "images", beside.parent / "images", beside.parent, self.root):
+            file = folder / name
+            if file.is_file() and file.resolve().is_relative_to(self.root.resolve()):
+                return file
+        parts = Path(name.replace("\\", "/"))
+        found = self.by_name.get(parts.name, [])
+        split = next((s for word in _words(annotations) if (s := split_of(word))), None)
+        same = [f for f in found if split is not None and any(split_of(part) == split for part in f.parent.parts[-2:])]
+        chosen = found if len(found) == 1 else same
+        return chosen[0] if len(chosen) == 1 else None
+
+
+def _files(path: Path) -> list[Path]:
+    """The COCO files at `path`, itself or below."""
+    files = [path] if path.is_file() else scan.files(path) if path.is_dir() else []
+    return [f for f in files if f.suffix.lower() == ".json" and _begins_as_one(f)]
+
+
+def _begins_as_one(file: Path) -> bool:
+    """Whether one of the three keys, as a key, stands at the beginning or the end of the file."""
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        head = stream.read(HEAD)
+        stream.seek(max(0, size - HEAD))
+        ends = head + stream.read(HEAD)
+    return (
+        head.lstrip()[:1] == b"{"
+        and any(f'"{key}"'.encode() in ends for key in ("annotations", "categories"))
+        and (b'"file_name"' in ends or b'"bbox"' in ends or b'"images"' in ends)
+    )
+
+
+def _words(file: Path) -> Sequence[str]:
+    """The words of a file's name and of its folder's, that may say a part: instances_train2017 has "train"."""
+    words = f"{file.stem} {file.parent.name}".lower().replace("-", " ").replace("_", " ").split()
+    return [word.rstrip("0123456789") for word in words]
+
+
+def _part(file: Path) -> Part:
+    try:
+        values = json.loads(file.read_text(encoding="utf-8-sig"))
+        lists = [values[key] for key in KEYS]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _bad(
+            file, f"no COCO file ({type(error).__name__} {error})"[:200], f"one object with {', '.join(KEYS)}"
+        ) from error
+    if not all(isinstance(items, list) and all(isinstance(item, dict) for item in items) for items in lists):
+        raise _bad(file, "entries that are no objects", "lists of objects")
+    try:
+        images = {int(image["id"]): {**image, "file_name": str(image["file_name"])} for image in lists[0]}
+        categories = {int(category["id"]): str(category["name"]) for category in lists[2]}
+        boxes: dict[int, list[Mapping[str, Any]]] = {}
+        for box in lists[1]:
+            boxes.setdefault(int(box["image_id"]), []).append({**box, "category_id": int(box["category_id"])})
+    except (KeyError, TypeError, ValueError) as error:
+        raise _bad(file, f"an entry without {error}"[:200], "id, file_name, image_id, category_id, name") from error
+    if len(images) < len(lists[0]) or len(categories) < len(lists[2]):
+        raise _bad(file, "one id twice", "a number of its own for each image and category")
+    unknown = sorted({box["category_id"] for every in boxes.values() for box in every} - set(categories))
+    if unknown:
+        raise _bad(file, f"boxes of category {unknown[0]}", f"one of {sorted(categories)}"[:200])
+    homeless = sorted(set(boxes) - set(images))
+    if homeless:
+        raise _bad(file, f"boxes of image {homeless[0]}, which is not listed", "every image of a box in images")
+    split = next((SPLITS[word] for word in _words(file) if word in SPLITS), None)
+    return Part(file, split, images, boxes, categories)
+
+
+def _corners(file: Path, box: Mapping[str, Any]) -> tuple[float, ...]:
+    """First row, first column, last row, last column, half-open."""
+    try:
+        x, y, width, height = (float(value) for value in box["bbox"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise _bad(file, f"bbox {box.get('bbox')} of annotation {box.get('id')}"[:200], "[x, y, width, height]") from error
+    return y, x, y + height, x + width
+
+
+def _shape(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    height, width = image.get("height"), image.get("width")
+    known = isinstance(height, int) and isinstance(width, int) and height > 0 and width > 0
+    return (int(height), int(width)) if known else None  # type: ignore[arg-type]
+
+
+def _bad(file: Path, found: str, expected: str) -> InputError:
+    return InputError("BAD_LABEL", file, found=found, expected=expected, fix="mend or remove the file")
