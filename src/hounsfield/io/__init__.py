@@ -2,52 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.image import Image
+from hounsfield.io import archive
 from hounsfield.io.formats import DEFAULT, FORMATS, Choices, Format, Peek
 from hounsfield.io.series import Series
 from hounsfield.io.sniff import describe
 from hounsfield.io.values import check_finite
 
 HEAD = 4096
-_TITLES = {"dicom": "DICOM", "nifti": "NIfTI"}
+TITLES = {"dicom": "DICOM", "nifti": "NIfTI"}
 
 
 def read(path: str | Path, choices: Choices = DEFAULT) -> Image:
-    """The image at `path`, a file or a folder with one DICOM series, on its grid in the patient.
+    """The image at `path`, a file, or a folder, DICOMDIR or ZIP archive with one DICOM series, on its grid in the patient.
 
     Raises InputError NOT_FOUND, EMPTY_FILE, WRONG_FORMAT, UNKNOWN_FORMAT, NOT_FINITE and what the format's `read` names;
     ResourceError OUT_OF_MEMORY.
     """
     path = Path(path)
-    name, member = _member(path)
-    try:
-        image = member.read(path, choices)
-        check_finite(path, image.array)
-    except MemoryError as error:
-        raise ResourceError(
-            "OUT_OF_MEMORY", path, found="an image larger than the memory", expected="room for it", fix="use a larger machine"
-        ) from error
+    with unpacked(path) as place:
+        name, member = _member(place)
+        try:
+            image = member.read(place, choices)
+            check_finite(place, image.array)
+        except MemoryError as error:
+            raise ResourceError(
+                "OUT_OF_MEMORY",
+                path,
+                found="an image larger than the memory",
+                expected="room for it",
+                fix="use a larger machine",
+            ) from error
     suggested = suffix_member(path)
     if suggested is not None and suggested != name:
-        image = image.noted(f"the name says {_title(suggested, path)}, the content is {_TITLES.get(name, name)}")
+        image = image.noted(f"the name says {_title(suggested, path)}, the content is {TITLES.get(name, name)}")
     return image
 
 
 def peek(path: str | Path, choices: Choices = DEFAULT) -> Peek:
     """What the header at `path` tells, checked as `read` checks it, without reading voxels. Raises as `read` does."""
-    path = Path(path)
-    return _member(path)[1].peek(path, choices)
+    with unpacked(Path(path)) as place:
+        return _member(place)[1].peek(place, choices)
 
 
 def list_series(path: str | Path) -> list[Series]:
     """The DICOM series at `path`, by number; none of another format. Raises what recognising the file raises."""
-    path = Path(path)
-    member = _member(path)[1]
-    return member.series(path) if hasattr(member, "series") else []
+    with unpacked(Path(path)) as place:
+        member = _member(place)[1]
+        return member.series(place) if hasattr(member, "series") else []
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """`path` itself, or for a ZIP archive of DICOM files a temporary folder that holds them. Raises as `archive.unpacked`."""
+    first = head(path)
+    if not first.startswith(archive.ZIP) or content_member(path, first) is not None or not archive.holds_dicom(path):
+        yield path
+        return
+    with archive.unpacked(path) as folder:
+        yield folder
 
 
 def write(image: Image, path: str | Path, overwrite: bool = False) -> None:
@@ -108,7 +127,7 @@ def _members() -> dict[str, Format]:
 
 
 def _title(member: str, path: Path) -> str:
-    return _TITLES.get(member, path.suffix[1:].upper())
+    return TITLES.get(member, path.suffix[1:].upper())
 
 
 def _member(path: Path) -> tuple[str, Format]:
@@ -125,7 +144,7 @@ def _member(path: Path) -> tuple[str, Format]:
         raise InputError(
             "WRONG_FORMAT", path, found=f"{looks}, not {title}", expected=title, fix="check where the file came from"
         )
-    known = ", ".join(_TITLES.get(member, member) for member in _members())
+    known = ", ".join(TITLES.get(member, member) for member in _members())
     raise InputError(
         "UNKNOWN_FORMAT", path, found=looks, expected=f"one of {known}", fix="convert it, for example to NIfTI or PNG"
     )

@@ -15,6 +15,7 @@ from hounsfield.io.arrays import ZIP_FAULTS
 
 ZIP = b"PK\x03\x04"
 
+_LOOKS = 50  # files of an archive that are looked at
 _MOST_FILES = 200_000
 _PIECE = 1 << 20
 
@@ -47,18 +48,14 @@ def unpacked(path: Path) -> Iterator[Path]:
             raise InputError(error.code, where, found=error.found, expected=error.expected, fix=error.fix) from error
 
 
-def contains(path: Path, head: int, marks: Sequence[tuple[int, bytes]], looks: int = 50) -> bool:
-    """Whether one of the first `looks` files of the archive has one of `marks`, (offset, bytes), in its first `head` bytes."""
+def holds_dicom(path: Path) -> bool:
+    """Whether one of the first files of the archive begins as DICOM with a preamble does."""
     try:
         with zipfile.ZipFile(path) as archive:
-            for member in [m for m in archive.infolist() if not m.is_dir() and not m.flag_bits & 1][:looks]:
-                with archive.open(member) as file:
-                    first = file.read(head)
-                if any(first[at : at + len(mark)] == mark for at, mark in marks):
-                    return True
+            members = [m for m in archive.infolist() if not m.is_dir() and not m.flag_bits & 1]
+            return any(archive.open(member).read(132)[128:] == b"DICM" for member in members[:_LOOKS])
     except ZIP_FAULTS:
         return False
-    return False
 
 
 def _checked(path: Path, members: Sequence[zipfile.ZipInfo]) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ _DEFLATE_FLOOR = 64 << 20
 _DEFLATE_FACTOR = 100
 _TAGS: Final = ("ImageType", "Modality", "PatientID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Rows")
 _NO_IMAGE: Final = ("RTDOSE", "SEG")
+_NUMBER: Final = re.compile(r"[+-]?\d+")
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,8 @@ class Header:
 
 @dataclass(frozen=True)
 class Series:
-    """The images of one series. number, description, modality: "" where the files have none. files: how many. localizer: all of
-    them are scout views."""
+    """The images of one series. uid, number, description: each may be given to `Choices.series`. number, description, modality:
+    "" where the files have none. files: how many. localizer: all of them are scout views."""
 
     uid: str
     number: str
@@ -60,18 +63,10 @@ def series_of(files: Iterable[Path]) -> list[Series]:
         if header is not None and header.image:
             found.setdefault(header.series, []).append(header)
     listed = [
-        Series(
-            uid,
-            first.number,
-            first.description,
-            first.modality,
-            len(headers),
-            localizer=all(header.localizer for header in headers),
-        )
-        for uid, headers in found.items()
-        for first in headers[:1]
+        Series(uid, h[0].number, h[0].description, h[0].modality, files=len(h), localizer=all(one.localizer for one in h))
+        for uid, h in found.items()
     ]
-    return sorted(listed, key=lambda s: (float(s.number) if _is_number(s.number) else float("inf"), s.uid))
+    return sorted(listed, key=lambda s: (float(s.number) if _NUMBER.fullmatch(s.number) else math.inf, s.uid))
 
 
 def read_header(path: Path) -> Header | None:
@@ -105,13 +100,6 @@ def called(wanted: str, series: Mapping[str, tuple[str, str]]) -> list[str]:
         for uid, (number, description) in series.items()
         if wanted == number or wanted.casefold() == description.casefold() or (uid.endswith(wanted) and not short)
     ]
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return float(text) == float(text)
-    except ValueError:
-        return False
 
 
 def _text(tags: Dataset, keyword: str) -> str:

@@ -15,24 +15,13 @@ from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image
 from hounsfield.core.plan import Options
 from hounsfield.io.formats import DEFAULT, Choices
+from hounsfield.io.series import Series
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 SAMPLED = 2**22  # voxels from which percentiles are taken, evenly spread
-TITLES = {"dicom": "DICOM", "nifti": "NIfTI", "numpy": "NumPy", "raster": "picture"}
-
-
-class SeriesFacts(Options):
-    """One DICOM series. uid, number and description: each may be given to --series; number and description "" where there is
-    none."""
-
-    uid: str
-    number: str
-    description: str
-    modality: str
-    files: int
-    localizer: bool
+TITLES = {**io.TITLES, "numpy": "NumPy", "raster": "picture"}
 
 
 class Values(Options):
@@ -65,7 +54,7 @@ class ImageFacts(Options):
     volumes: int = 1
     values: Values | None = None
     lossy: bool = False
-    series: tuple[SeriesFacts, ...] = ()
+    series: tuple[Series, ...] = ()
     notes: tuple[str, ...] = ()
     needs: str = ""
     written: str | None = None
@@ -81,13 +70,14 @@ def image(path: str | Path, *, to: Path | None = None, choices: Choices = DEFAUL
     from is the answer. Raises what `io.read` and `io.write` raise.
     """
     path = Path(path)
-    series = tuple(SeriesFacts(**vars(s)) for s in io.list_series(path))
-    try:
-        found = io.read(path, choices)
-    except InputError as error:
-        if to is not None or error.code not in ("SEVERAL_SERIES", "WRONG_DIMENSION"):
-            raise
-        return _undecided(path, choices, series, error)
+    with io.unpacked(path) as place:
+        series = tuple(io.list_series(place))
+        try:
+            found = io.read(place, choices)
+        except InputError as error:
+            if to is not None or error.code not in ("SEVERAL_SERIES", "WRONG_DIMENSION"):
+                raise
+            return _undecided(path, place, choices, series, error)
     if to is not None:
         io.write(found, to, overwrite)
     return ImageFacts(
@@ -105,12 +95,13 @@ def image(path: str | Path, *, to: Path | None = None, choices: Choices = DEFAUL
     )
 
 
-def _undecided(path: Path, choices: Choices, series: tuple[SeriesFacts, ...], error: InputError) -> ImageFacts:
-    """What is known while a choice is lacking. Raises `error` where the headers show nothing to choose from."""
+def _undecided(path: Path, place: Path, choices: Choices, series: tuple[Series, ...], error: InputError) -> ImageFacts:
+    """What is known of `path`, whose files lie at `place`, while a choice is lacking. Raises `error` where the headers show
+    nothing to choose from."""
     needs = f"{error.found}; {error.fix}"
     if error.code == "SEVERAL_SERIES":
         return ImageFacts(path=str(path), format="dicom", series=series, needs=needs)
-    told = io.peek(path, choices)
+    told = io.peek(place, choices)
     if told.volumes < 2:
         raise error
     return ImageFacts(
@@ -139,7 +130,7 @@ def _grid(geometry: Geometry) -> dict[str, Any]:
 
 def _values(found: Image) -> Values:
     flat = found.array.reshape(-1)
-    some = flat[:: max(1, flat.size // SAMPLED)].astype(np.float64)
+    some = flat[:: -(-flat.size // SAMPLED)].astype(np.float64)
     p1, median, p99 = (float(x) for x in np.percentile(some, (1, 50, 99)))
     mean = float(flat.mean(dtype=np.float64))
     return Values(low=float(flat.min()), p1=p1, median=median, p99=p99, high=float(flat.max()), mean=mean)

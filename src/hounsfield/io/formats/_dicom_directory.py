@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hounsfield.core.errors import InputError
-from hounsfield.io.formats._dicom_file import File, listed
+from hounsfield.io.formats._dicom_file import File, listed, parsing
 
 _DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage
 
@@ -51,7 +51,7 @@ def _references(path: Path) -> list[tuple[str, ...]]:
     """The path of each image record, part by part."""
     from pydicom import dcmread
 
-    try:
+    with parsing(path):
         records = list(dcmread(path).get("DirectoryRecordSequence", ()))
         if _is_cut(records):
             raise InputError(
@@ -61,25 +61,7 @@ def _references(path: Path) -> list[tuple[str, ...]]:
                 expected="those too",
                 fix="copy it again, or name the folder instead",
             )
-        return [_parts(record) for record in records if _is_image(record)]
-    except InputError:
-        raise
-    except RecursionError as error:
-        raise InputError(
-            "NESTED_TOO_DEEP",
-            path,
-            found="sequences nested too deep to read",
-            expected="a few levels",
-            fix="name the folder instead",
-        ) from error
-    except Exception as error:  # whatever pydicom's parsers raise
-        raise InputError(
-            "BAD_HEADER",
-            path,
-            found=f"an unreadable DICOMDIR ({type(error).__name__})",
-            expected="directory records",
-            fix="name the folder instead",
-        ) from error
+        return [_parts(record) for record in records if record.get("DirectoryRecordType") == "IMAGE"]
 
 
 def _is_cut(records: list[Any]) -> bool:
@@ -89,10 +71,6 @@ def _is_cut(records: list[Any]) -> bool:
     named = {int(record.get(link) or 0) for record in records for link in links} - {0}
     unnamed = any(record.get("DirectoryRecordType") == "IMAGE" and "ReferencedFileID" not in record for record in records)
     return unnamed or not named <= there
-
-
-def _is_image(record: Any) -> bool:
-    return str(record.get("DirectoryRecordType", "")) == "IMAGE" and "ReferencedFileID" in record
 
 
 def _parts(record: Any) -> tuple[str, ...]:

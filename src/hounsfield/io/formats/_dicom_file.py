@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -111,6 +113,32 @@ def missing(path: Path, keyword: str) -> InputError:
     )
 
 
+@contextmanager
+def parsing(path: Path) -> Iterator[None]:
+    """Whatever pydicom's parsers raise in the block as InputError NESTED_TOO_DEEP or BAD_HEADER: their texts may quote the
+    patient."""
+    try:
+        yield
+    except InputError:
+        raise
+    except RecursionError as error:
+        raise InputError(
+            "NESTED_TOO_DEEP",
+            path,
+            found="sequences nested too deep to read",
+            expected="a few levels",
+            fix="export it again",
+        ) from error
+    except Exception as error:
+        raise InputError(
+            "BAD_HEADER",
+            path,
+            found=f"an unreadable header ({type(error).__name__})",
+            expected="DICOM",
+            fix="export it again",
+        ) from error
+
+
 def read_file(path: Path) -> File:
     """The tags of a DICOM file, with a preamble or without.
 
@@ -122,24 +150,8 @@ def read_file(path: Path) -> File:
     with opened(path) as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
-        try:
+        with parsing(path):
             tags = dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
-        except RecursionError as error:
-            raise InputError(
-                "NESTED_TOO_DEEP",
-                path,
-                found="sequences nested too deep to read",
-                expected="a few levels",
-                fix="export it again",
-            ) from error
-        except Exception as error:  # whatever pydicom's parsers raise; their texts may quote the patient
-            raise InputError(
-                "BAD_HEADER",
-                path,
-                found=f"an unreadable header ({type(error).__name__})",
-                expected="DICOM",
-                fix="export it again",
-            ) from error
         implicit, little = tags.original_encoding
         pixels = _pixel_bytes(file, size, bool(implicit), bool(little))
     guessed = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian

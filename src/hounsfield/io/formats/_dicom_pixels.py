@@ -239,15 +239,15 @@ def _upright(planes: Array, slices: Sequence[Slice], shape: tuple[int, ...]) -> 
     low, size = planes.min(), planes.shape[2:]
     out = np.full((*planes.shape[:2], *shape), low, dtype=planes.dtype)
     for at, part in enumerate(slices):
-        above = np.zeros((planes.shape[0], *shape), dtype=np.float32)
-        plane = planes[:, at].astype(np.float32) - np.float32(low)
+        above = np.zeros((planes.shape[0], *shape), dtype=np.float64)
+        plane = planes[:, at].astype(np.float64) - np.float64(low)
         whole = [int(s) for s in part.shift]
         for corner in product((0, 1), repeat=2):
             weight = math.prod(s - w if far else 1 - (s - w) for s, w, far in zip(part.shift, whole, corner, strict=True))
             if weight > 1e-6:  # less is rounding
                 rows, columns = (slice(w + c, w + c + n) for w, c, n in zip(whole, corner, size, strict=True))
-                above[:, rows, columns] += np.float32(weight) * plane
-        above += np.float32(low)
+                above[:, rows, columns] += np.float64(weight) * plane
+        above += np.float64(low)
         out[:, at] = np.rint(above) if planes.dtype.kind in "iu" else above
     return out
 

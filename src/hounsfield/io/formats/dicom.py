@@ -1,4 +1,4 @@
-"""DICOM: a file, a folder, a DICOMDIR or a ZIP archive; the place in the patient comes from positions, never from numbers."""
+"""DICOM: a file, a folder or a DICOMDIR; the place in the patient comes from positions, never from numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from hounsfield.core.errors import InputError
 from hounsfield.core.image import Image, Meta
 from hounsfield.io import limits
-from hounsfield.io.archive import ZIP, contains, unpacked
 from hounsfield.io.formats import Choices, Peek
 from hounsfield.io.formats._dicom_directory import images_of, is_directory
 from hounsfield.io.formats._dicom_file import File, read_file
@@ -43,12 +42,9 @@ class _Layout:
 
 
 def recognises(path: Path, head: bytes) -> bool:
-    """A folder; the prefix DICM after 128 bytes; or, without it, a first element that can only be DICOM's; a ZIP archive of
-    such files."""
+    """A folder; the prefix DICM after 128 bytes; or, without it, a first element that can only be DICOM's."""
     if path.is_dir():
         return True
-    if head.startswith(ZIP):
-        return contains(path, 132, [(128, b"DICM")])
     if head[128:132] == b"DICM":
         return True
     element = int.from_bytes(head[2:4], "little")
@@ -63,9 +59,6 @@ def read(path: Path, choices: Choices) -> Image:
     Slices are sorted by position along their normal. Without a position an X-ray lies in the space "detector", anything
     else in "none". Raises InputError for every fault that FORMATS names and those of `_dicom_file` and `_dicom_stack`.
     """
-    if _packed(path):
-        with unpacked(path) as folder:
-            return read(folder, choices)
     layout = _layout(path, choices)
     chosen = choices.volume if layout.selects == "volume" else choices.frame
     if chosen is None and layout.count > 1:
@@ -85,9 +78,6 @@ def read(path: Path, choices: Choices) -> Image:
 
 def peek(path: Path, choices: Choices) -> Peek:
     """The headers alone; of a folder, of every file in it."""
-    if _packed(path):
-        with unpacked(path) as folder:
-            return peek(folder, choices)
     layout = _layout(path, choices)
     file = layout.files[0]
     return Peek(
@@ -101,29 +91,19 @@ def peek(path: Path, choices: Choices) -> Peek:
 
 
 def series(path: Path) -> list[Series]:
-    """The series of a file, folder, DICOMDIR or archive, by number, from the headers alone."""
-    if _packed(path):
-        with unpacked(path) as folder:
-            return series(folder)
+    """The series of a file, folder or DICOMDIR, by number, from the headers alone."""
     if path.is_dir():
         return series_of(files_below(path))
     return series_of(images_of(path) if is_directory(read_file(path)) else [path])
 
 
-def _packed(path: Path) -> bool:
-    if path.is_dir():
-        return False
-    with path.open("rb") as file:
-        return file.read(len(ZIP)) == ZIP
-
-
 def _layout(path: Path, choices: Choices) -> _Layout:
-    notes: tuple[str, ...] = ()
-    files = [] if path.is_dir() else [read_file(path)]
     if path.is_dir():
         files, notes = _series(path, files_below(path), choices)
-    elif is_directory(files[0]):
+    elif is_directory(only := read_file(path)):
         files, notes = _series(path, images_of(path), choices)
+    else:
+        files, notes = [only], ()
     for file in files:
         check(file)
     if len(files) == 1:
