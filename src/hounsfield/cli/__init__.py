@@ -7,41 +7,29 @@ import os
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from hounsfield.cli.options import (
-    Affine,
-    AllowGaps,
-    Changes,
     Data,
     Device,
-    FixTilt,
-    Folds,
-    Form,
-    Frame,
     Json,
-    LeaveOut,
-    ModelName,
     Overwrite,
     PatientRegex,
     Reader,
     RunFolder,
-    Seed,
-    Seeds,
-    Series,
-    Size,
-    TaskName,
-    Test,
-    Time,
-    Volume,
+    choices,
+    gathered,
+    training,
 )
-from hounsfield.core.errors import HounsfieldError, InputError
+from hounsfield.core.errors import HounsfieldError
 
 if TYPE_CHECKING:
     from hounsfield.io.formats import Choices
+    from hounsfield.workflow.ready import Options
 
 STARTED = time.monotonic()  # budgets count from here
 
@@ -96,99 +84,55 @@ def demo(
 
 
 @app.command()
+@gathered(choices=choices)
 def inspect(
     data: Data,
+    choices: Choices,
     reader: Reader = None,
     patient_regex: PatientRegex = None,
     as_json: Json = False,
-    volume: Volume = None,
-    frame: Frame = None,
-    affine: Affine = None,
-    series: Series = None,
-    allow_gaps: AllowGaps = False,
-    fix_tilt: FixTilt = False,
 ) -> None:
     """Say what a folder holds: layout, cases, classes, geometry, intensities, copies, faults. Changes nothing."""
     from hounsfield.workflow.inspect import inspect as work
     from hounsfield.workflow.inspect import show
 
-    choices = _choices(volume, frame, affine, series, allow_gaps, fix_tilt)
     found = work(data, reader=reader, patient_regex=patient_regex, choices=choices, console=_console())
     _print(found.to_json()) if as_json else _show(show(found))
 
 
 @app.command()
+@gathered(choices=choices)
 def image(
     source: Annotated[
         Path, typer.Argument(metavar="INPUT", help="A file, a DICOM folder, DICOMDIR or ZIP archive.", show_default=False)
     ],
+    choices: Choices,
     to: Annotated[
         Path | None, typer.Option(help="Write it there, in the format of the ending, such as scan.nii.gz.", show_default=False)
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
-    volume: Volume = None,
-    frame: Frame = None,
-    affine: Affine = None,
-    series: Series = None,
-    allow_gaps: AllowGaps = False,
-    fix_tilt: FixTilt = False,
 ) -> None:
     """Say what one image is: format, grid, place in the patient, intensities, series found; and convert it."""
     from hounsfield.workflow.image import image as work
     from hounsfield.workflow.image import show
 
-    choices = _choices(volume, frame, affine, series, allow_gaps, fix_tilt)
     found = work(source, to=to, choices=choices, overwrite=overwrite)
     _print(found.to_json()) if as_json else _show(show(found))
 
 
 @app.command()
+@gathered(options=training)
 def plan(
     data: Data,
+    options: Options,
     out: Annotated[Path | None, typer.Option(help="A file for the plan, which train --plan obeys.", show_default=False)] = None,
-    budget: Time = None,
-    size: Size = None,
-    seed: Seed = 0,
-    task: TaskName = None,
-    model: ModelName = None,
-    folds: Folds = 1,
-    seeds: Seeds = None,
-    test: Test = 0.0,
-    leave_out: LeaveOut = None,
-    changes: Changes = None,
-    reader: Reader = None,
-    patient_regex: PatientRegex = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
-    device: Device = "auto",
-    volume: Volume = None,
-    frame: Frame = None,
-    affine: Affine = None,
-    series: Series = None,
-    allow_gaps: AllowGaps = False,
-    fix_tilt: FixTilt = False,
 ) -> None:
     """Print what train would decide, each value with its reason, and what it takes in time and memory. Trains nothing."""
     from hounsfield.workflow.plan import propose, save, show
-    from hounsfield.workflow.ready import Options
 
-    options = Options(
-        task=task,
-        model=model,
-        reader=reader,
-        budget=budget,
-        size=size,
-        changes=_changes(changes or []),
-        seed=seed,
-        folds=folds,
-        seeds=seeds,
-        test=test,
-        leave_out=leave_out,
-        patient_regex=patient_regex,
-        choices=_choices(volume, frame, affine, series, allow_gaps, fix_tilt),
-        device=device,
-    )
     found = propose(data, options, console=_console(), started=STARTED)
     if out is not None:
         save(found, out, overwrite=overwrite)
@@ -196,62 +140,29 @@ def plan(
 
 
 @app.command()
+@gathered(options=training)
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="The new run's folder.", show_default=False)],
-    budget: Time = None,
-    size: Size = None,
-    seed: Seed = 0,
-    task: TaskName = None,
-    model: ModelName = None,
-    folds: Folds = 1,
-    seeds: Seeds = None,
-    test: Test = 0.0,
-    leave_out: LeaveOut = None,
+    options: Options,
     plan: Annotated[Path | None, typer.Option(help="A plan.json to obey instead of the rules.", show_default=False)] = None,
-    changes: Changes = None,
-    reader: Reader = None,
-    patient_regex: PatientRegex = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop on copies and near copies between the parts.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     overwrite: Overwrite = False,
-    device: Device = "auto",
-    volume: Volume = None,
-    frame: Frame = None,
-    affine: Affine = None,
-    series: Series = None,
-    allow_gaps: AllowGaps = False,
-    fix_tilt: FixTilt = False,
 ) -> None:
     """Train on a folder of images. Needs no configuration: layout, task, plan and size follow from data and time."""
-    from hounsfield.workflow.ready import Options
     from hounsfield.workflow.train import train as work
 
-    options = Options(
-        task=task,
-        model=model,
-        reader=reader,
-        budget=budget,
-        size=size,
-        plan=plan,
-        changes=_changes(changes or []),
-        seed=seed,
-        folds=folds,
-        seeds=seeds,
-        test=test,
-        leave_out=leave_out,
-        patient_regex=patient_regex,
-        choices=_choices(volume, frame, affine, series, allow_gaps, fix_tilt),
-        strict=strict,
-        device=device,
-    )
+    options = replace(options, plan=plan, strict=strict)
     run = work(data, out, options, overwrite=overwrite, resume=resume, console=_console(), started=STARTED)
     typer.echo(str(run.root))
 
 
 @app.command()
+@gathered(choices=choices)
 def evaluate(
     run: RunFolder,
+    choices: Choices,
     data: Annotated[
         Path | None, typer.Argument(help="Another dataset; without it the run's own held-out part.", show_default=False)
     ] = None,
@@ -263,17 +174,10 @@ def evaluate(
     ] = None,
     as_json: Json = False,
     device: Device = "auto",
-    volume: Volume = None,
-    frame: Frame = None,
-    affine: Affine = None,
-    series: Series = None,
-    allow_gaps: AllowGaps = False,
-    fix_tilt: FixTilt = False,
 ) -> None:
     """Measure a run: every figure with its 95% interval by patient."""
     from hounsfield.workflow.evaluate import evaluate as work
 
-    choices = _choices(volume, frame, affine, series, allow_gaps, fix_tilt)
     found = work(run, data, split=split, choices=choices, device=device, console=_console())
     if as_json:
         _print(found.to_json())
@@ -285,27 +189,22 @@ def evaluate(
 
 
 @app.command()
+@gathered(choices=choices)
 def predict(
     run: RunFolder,
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, folders or datasets.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the predictions.", show_default=False)],
+    choices: Choices,
     split: Annotated[
         str | None, typer.Option(help="Only this part of a dataset: train, val or test.", show_default=False)
     ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
     device: Device = "auto",
-    volume: Volume = None,
-    frame: Frame = None,
-    affine: Affine = None,
-    series: Series = None,
-    allow_gaps: AllowGaps = False,
-    fix_tilt: FixTilt = False,
 ) -> None:
     """Predict: masks on each input's own grid (.nii.gz, or .png for pictures), or a table of class probabilities."""
     from hounsfield.workflow.predict import predict as work
 
-    choices = _choices(volume, frame, affine, series, allow_gaps, fix_tilt)
     written = work(run, inputs, out, split=split, choices=choices, overwrite=overwrite, device=device, console=_console())
     if as_json:
         _print({"schema": 1, "written": [str(path) for path in written]})
@@ -330,40 +229,6 @@ def doctor(as_json: Json = False) -> None:
 
     found = work()
     _print(found.to_json()) if as_json else _show(show(found))
-
-
-def _choices(
-    volume: int | None, frame: int | None, affine: Form | None, series: str | None, allow_gaps: bool, fix_tilt: bool
-) -> Choices:
-    from hounsfield.io.formats import Choices
-
-    form = affine.value if affine else None
-    return Choices(volume=volume, frame=frame, affine=form, series=series, allow_gaps=allow_gaps, fix_tilt=fix_tilt)
-
-
-def _changes(given: list[str]) -> dict[str, Any]:
-    """ "key=JSON" -> {key: value}; a value that is no JSON is a string."""
-    out: dict[str, Any] = {}
-    for item in given:
-        key, found, text = item.partition("=")
-        if not found:
-            raise InputError(
-                "BAD_OPTION", "--set", found=repr(item), expected="key=value", fix="write it as model_options.width=16"
-            )
-        try:
-            value = json.loads(text)
-        except ValueError:
-            value = text
-        if key in out and out[key] != value:
-            raise InputError(
-                "BAD_OPTION",
-                "--set",
-                found=f"{key} twice, {out[key]!r} and {value!r}",
-                expected="one value",
-                fix="leave one out",
-            )
-        out[key] = value
-    return out
 
 
 def _console() -> Any:

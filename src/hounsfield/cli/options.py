@@ -1,12 +1,24 @@
-"""The options that several commands share, with their help."""
+"""The options that several commands share, with their help, and what they are together."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import json
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+from hounsfield.core.errors import InputError
+
+if TYPE_CHECKING:
+    from hounsfield.io.formats import Choices
+    from hounsfield.workflow.ready import Options
+
+LATER = {"Choices": object, "Options": object}  # types whose modules are imported when a verb runs
 
 Data = Annotated[
     Path, typer.Argument(help="A folder of images (any of the known layouts), an .npz, or a manifest.", show_default=False)
@@ -88,3 +100,108 @@ Changes = Annotated[
     list[str] | None,
     typer.Option("--set", help="key=JSON of the plan, such as model_options.width=16; repeatable.", show_default=False),
 ]
+
+
+def gathered(**groups: Callable[..., object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """A command with the options of a group in the place of its parameter of the group's name, which is given what the group
+    makes of them. A group is a function whose parameters are options."""
+
+    def wrap(command: Callable[..., Any]) -> Callable[..., Any]:
+        taken = {name: _parameters(group) for name, group in groups.items()}
+        every = [p for name, own in _parameters(command).items() for p in taken.get(name, {name: own}).values()]
+
+        @functools.wraps(command)
+        def run(**given: Any) -> Any:
+            made = {name: groups[name](**{key: given.pop(key) for key in parameters}) for name, parameters in taken.items()}
+            return command(**given, **made)
+
+        run.__signature__ = inspect.Signature(every)  # type: ignore[attr-defined]
+        run.__annotations__ = {p.name: p.annotation for p in every}
+        return run
+
+    return wrap
+
+
+def _parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    """By name, with types in the place of their names."""
+    types = get_type_hints(function, localns=LATER, include_extras=True)
+    found = inspect.signature(function).parameters
+    return {name: p.replace(kind=p.KEYWORD_ONLY, annotation=types[name]) for name, p in found.items()}
+
+
+def choices(
+    volume: Volume = None,
+    frame: Frame = None,
+    affine: Affine = None,
+    series: Series = None,
+    allow_gaps: AllowGaps = False,
+    fix_tilt: FixTilt = False,
+) -> Choices:
+    """How a file is read that leaves a choice."""
+    from hounsfield.io.formats import Choices
+
+    form = affine.value if affine else None
+    return Choices(volume=volume, frame=frame, affine=form, series=series, allow_gaps=allow_gaps, fix_tilt=fix_tilt)
+
+
+@gathered(choices=choices)
+def training(
+    choices: Choices,
+    budget: Time = None,
+    size: Size = None,
+    seed: Seed = 0,
+    task: TaskName = None,
+    model: ModelName = None,
+    folds: Folds = 1,
+    seeds: Seeds = None,
+    test: Test = 0.0,
+    leave_out: LeaveOut = None,
+    changes: Changes = None,
+    reader: Reader = None,
+    patient_regex: PatientRegex = None,
+    device: Device = "auto",
+) -> Options:
+    """What decides a training."""
+    from hounsfield.workflow.ready import Options
+
+    return Options(
+        task=task,
+        model=model,
+        reader=reader,
+        budget=budget,
+        size=size,
+        changes=_changes(changes or []),
+        seed=seed,
+        folds=folds,
+        seeds=seeds,
+        test=test,
+        leave_out=leave_out,
+        patient_regex=patient_regex,
+        choices=choices,
+        device=device,
+    )
+
+
+def _changes(given: list[str]) -> dict[str, Any]:
+    """ "key=JSON" -> {key: value}; a value that is no JSON is a string."""
+    out: dict[str, Any] = {}
+    for item in given:
+        key, found, text = item.partition("=")
+        if not found:
+            raise InputError(
+                "BAD_OPTION", "--set", found=repr(item), expected="key=value", fix="write it as model_options.width=16"
+            )
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        if key in out and out[key] != value:
+            raise InputError(
+                "BAD_OPTION",
+                "--set",
+                found=f"{key} twice, {out[key]!r} and {value!r}",
+                expected="one value",
+                fix="leave one out",
+            )
+        out[key] = value
+    return out
