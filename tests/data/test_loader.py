@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from hounsfield.core.plan import Augment, Class, Grid, Normalise, Plan, Training
-from hounsfield.data import loader as loader_module
-from hounsfield.data.cache import Cache, Entry
+from hounsfield.data import cache as cache_module
+from hounsfield.data.cache import Cache, Entry, hold_small
 from hounsfield.data.loader import AHEAD, Batch, Loader
 from hounsfield.data.prepare import IGNORE
 from hounsfield.models import resnet, unet
@@ -197,8 +197,9 @@ def test_what_stays_in_memory_is_bounded_and_changes_no_batch(
 ) -> None:
     """Images take two bytes a pixel here, targets one."""
     before = Loader(small, plan((8, 8)), (1, 1)).raw(3)
-    monkeypatch.setattr(loader_module, "HELD", room)
+    monkeypatch.setattr(cache_module, "HELD", room)
     fresh = {name: Entry(entry.folder) for name, entry in small.items()}
+    hold_small(fresh.values())
     loader = Loader(fresh, plan((8, 8)), (1, 1))
     assert torch.equal(loader.raw(3).image, before.image)
     for step in range(10):

@@ -66,7 +66,8 @@ def test_properties(seed: int, n: int, each: int) -> None:
     values = np.random.default_rng(seed).random(n)
     first = mean(values, patients(n, each), replicates=200, seed=seed)
     assert first == mean(values, patients(n, each), replicates=200, seed=seed)
-    assert first != mean(values, patients(n, each), replicates=200, seed=seed + 1)
+    other = mean(values, patients(n, each), replicates=200, seed=seed + 1)
+    assert first != other or first.clusters < 10, "few patients have few means: two seeds may agree"
     assert first.low <= first.value <= first.high
     assert values.min() <= first.low
     assert first.high <= values.max()

@@ -103,7 +103,7 @@ def test_a_slower_machine_makes_fewer_steps_and_a_faster_one_more_again() -> Non
 def test_a_machine_that_is_faster_than_measured_makes_more_steps_than_planned_and_no_useless_ones() -> None:
     """60 steps planned at a second each, in truth half a second; 100 are useful at most."""
 
-    def run(ends: float, most: int | None) -> tuple[State, list[float]]:
+    def run(ends: float, most: int) -> tuple[State, list[float]]:
         clock, state, rates = Watch(ends=ends, expected=1.0, most=most), State(0, 60), []
         while state.step < state.total:
             rates.append(one_cycle(state.progress, Training(lr=1.0)))
@@ -116,7 +116,7 @@ def test_a_machine_that_is_faster_than_measured_makes_more_steps_than_planned_an
     assert rates[-1] < 0.01, "annealed to the end all the same"
     assert max(abs(a - b) for a, b in itertools.pairwise(rates)) < 0.2, "and smoothly"
     assert run(100.0, 100)[0].step == 100
-    assert run(40.25, None)[0].step == 60
+    assert run(40.25, 0)[0].step == 60
 
 
 def test_a_run_that_goes_on_keeps_the_steps_it_had_won() -> None:

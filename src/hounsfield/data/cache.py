@@ -10,7 +10,7 @@ import secrets
 import shutil
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +27,7 @@ from hounsfield.data.prepare import IGNORE
 VERSION = 2  # of the entry's layout; another version is another key
 CHUNK = 64  # voxels a side of what is decompressed at once
 POINTS = 2000  # foreground positions kept per class, for windows centred on a class
+HELD = 2**27  # bytes of the images and targets of a dataset that stay in memory once read
 IN_USE = 3600.0  # seconds after its last use during which an entry may belong to a run in progress
 
 
@@ -171,6 +172,12 @@ class Cache:
     def _full(self, found: str, expected: str) -> ResourceError:
         fix = "free some space, or set HOUNSFIELD_CACHE to a larger disk"
         return ResourceError("DISK_FULL", self.root, found=found, expected=expected, fix=fix)
+
+
+def hold_small(entries: Collection[Entry]) -> None:
+    """Let these cases, of one dataset, keep what is small in memory once read: HELD bytes of all of them together at most."""
+    for entry in entries:
+        entry.hold = HELD // (2 * len(entries))
 
 
 def cache_root() -> Path:

@@ -18,7 +18,6 @@ from hounsfield.data.cache import Entry
 from hounsfield.data.prepare import IGNORE
 
 AHEAD = 4  # batches read before they are asked for
-HELD = 2**27  # bytes of images and targets that stay in memory once read
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,6 @@ class Loader:
         self.entries = entries
         self.plan = plan
         self.spacing = tuple(spacing)
-        for entry in entries.values():
-            entry.hold = HELD // (2 * len(entries))
         largest = [max(e.shape[k] for e in entries.values()) for k in range(plan.ndim)]
         wide = margin(plan.patch, plan.augment)
         whole = plan.grid.size is not None

@@ -29,7 +29,7 @@ from hounsfield.tasks import TASKS
 MEASURED_STEPS = 3  # of a candidate, after one that warms up
 CONFIRMED_STEPS = 8  # of the one that is chosen
 ENOUGH = {"dense": 1000, "vector": 3000}  # steps below which a smaller network learns more in the same time,
-CHEAP = 1.7  # unless a step of the larger one takes less than this many times as long
+CHEAP = 1.7  # unless a step of the larger one takes less than this many times as long: 1.4 times was worth it, 2.7 was not
 TRIED = 200  # steps below which no larger network is even timed
 USEFUL_EPOCHS = {"dense": 300.0, "vector": 30.0}  # after which a second network helps more than further steps
 MOST_EPOCHS = 300.0  # passes over the training part after which more steps were seen to bring nothing
@@ -95,13 +95,13 @@ class Room:
 
 @dataclass(frozen=True)
 class Settled:
-    """The plan with everything decided. step: measured seconds of one; kept: for evaluation and report; most: steps that a
-    machine which turns out faster than measured may make. None without a time."""
+    """The plan with everything decided. step: measured seconds of one, None without a time; kept: for evaluation and report;
+    most: steps that a machine which turns out faster than measured may make, 0 for no more than planned."""
 
     plan: Plan
     step: float | None = None
     kept: float = 0.0
-    most: int | None = None
+    most: int = 0
 
 
 def keep_freed_memory() -> None:
@@ -126,7 +126,7 @@ def usual_precision(plan: Plan, device: torch.device) -> Plan:
 
 
 def settle(plan: Plan, loader: Callable[[Plan], Loader], device: torch.device, budget: Budget, room: Room) -> Settled:
-    """The plan with network size, precision, layout, members, steps and averaging decided.
+    """The plan with network size, precision, layout, members and steps decided.
 
     The largest size that makes ENOUGH steps in the time, or whose steps are CHEAP, is taken, else the smallest. What
     `plan.reasons` says the user chose is kept. Raises ResourceError BUDGET_TOO_SMALL where one epoch of the smallest size and

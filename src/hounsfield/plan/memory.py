@@ -6,8 +6,8 @@ pass takes 1.5 times the largest of these maps; in full traces of the steps belo
 What lies beside weights, gradients and activations on a CPU (freed blocks that glibc keeps in pieces, oneDNN's workspaces, the
 bytes of a checkpoint before they are written) was fitted to the rise of resident memory over three steps and a checkpoint of 15
 trainings on Linux x86-64 with `keep_freed_memory`: U-Nets, ResNets and a LeNet in 2D and 3D, up to 170 MB of weights, with and
-without bfloat16. With overhead = 80 MiB + 8 x weights + 0.5 x (activations + gradients) the predicted rise is 1.02 to 1.40
-times the measured one, and more only for the LeNet, which took 26 MB. `python benchmarks/memory.py` repeats it. On CUDA the
+without bfloat16. With overhead = 80 MiB + 2 x checkpoint + 0.5 x (activations + gradients) the predicted rise is 1.02 to 1.48
+times the measured one, and more only for the LeNet, which took 30 MB. `python benchmarks/memory.py` repeats it. On CUDA the
 checkpoint is made in the host's memory; a quarter for cuDNN's workspaces and the caching allocator is assumed, not measured.
 """
 
@@ -31,7 +31,8 @@ from torch.overrides import TorchFunctionMode
 from hounsfield.core.errors import ResourceError
 from hounsfield.core.plan import Plan
 from hounsfield.data.augment import margin
-from hounsfield.data.loader import AHEAD, HELD, Batch
+from hounsfield.data.cache import HELD
+from hounsfield.data.loader import AHEAD, Batch
 from hounsfield.models import MODELS
 from hounsfield.plan.budget import CHOSEN
 from hounsfield.tasks import TASKS
@@ -39,7 +40,7 @@ from hounsfield.tasks import TASKS
 MIB, GIB = 2**20, 2**30
 # Of the overhead on a CPU; see above.
 PIECES = 80 * MIB
-WEIGHTS = 8  # times the weights: model, average and two moments, as the bytes of a checkpoint and once more as its file
+CHECKPOINT = 2  # times a checkpoint: its bytes, and once more as its file
 KERNELS = 0.5  # of activations and gradients
 # Of the overhead on an accelerator.
 CONTEXT = GIB // 2  # of CUDA itself
@@ -54,10 +55,10 @@ STEP = 8  # channels
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that training a plan takes at its peak. average: the averaged weights, and the network that looks at validation
-    cases with them. activations: what a step holds at its peak beyond weights and gradients. overhead: of allocator, kernels
-    and checkpoint. batches: as read, before augmentation. cases: that stay in the host's memory once read, at most. base: what
-    the process takes without any of this."""
+    """Bytes that training a plan takes at its peak. average: the network that looks at validation cases, and averaged weights
+    where the plan has them. activations: what a step holds at its peak beyond weights and gradients. overhead: of allocator,
+    kernels and checkpoint. batches: as read, before augmentation. cases: that stay in the host's memory once read, at most.
+    base: what the process takes without any of this."""
 
     weights: int
     gradients: int
@@ -80,15 +81,17 @@ def predict(plan: Plan, device_type: str) -> Memory:
     only its own memory does. Nothing is allocated."""
     traced = _traced(_Key.of(plan, device_type))
     beyond = traced.activations + traced.gradients
+    averages = 1 if plan.training.ema else 0
     if device_type == "cpu":
-        overhead, base, batches = PIECES + WEIGHTS * traced.weights + int(KERNELS * beyond), _base(), AHEAD + 1
+        checkpoint = (3 + averages) * traced.weights  # model, two moments, average
+        overhead, base, batches = PIECES + CHECKPOINT * checkpoint + int(KERNELS * beyond), _base(), AHEAD + 1
     else:
         overhead, base, batches = WORKSPACE + int(CACHED * beyond), CONTEXT, 2  # those ahead wait on the host
     return Memory(
         weights=traced.weights,
         gradients=traced.gradients,
         optimiser=2 * traced.weights,
-        average=2 * traced.weights,
+        average=(1 + averages) * traced.weights,
         activations=traced.activations,
         overhead=overhead,
         batches=batches * traced.batch,

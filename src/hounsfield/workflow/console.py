@@ -6,7 +6,10 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 T = TypeVar("T")
 
@@ -100,6 +103,19 @@ def track(console: Console, label: str, items: Sequence[T]) -> Iterator[T]:
             update(done, len(items))
             yield item
         update(len(items), len(items))
+
+
+def facts_table(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names, dim, beside what is said of them."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    return table
 
 
 def first_few(names: Iterable[str], most: int = 5) -> str:

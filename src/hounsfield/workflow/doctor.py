@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import hounsfield
+from hounsfield.workflow.console import facts_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -113,12 +114,8 @@ def doctor() -> Diagnosis:
 def show(found: Diagnosis) -> RenderableType:
     """The diagnosis for a terminal."""
     from rich.console import Group
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column()
     cores = f"{found.cores} cores, {found.threads} threads used" if found.threads else f"{found.cores} cores"
     rows = [
         ("hounsfield", f"{found.hounsfield}, Python {found.python}, {found.platform}"),
@@ -129,10 +126,8 @@ def show(found: Diagnosis) -> RenderableType:
         ("packages", ", ".join(f"{name} {number or 'missing'}" for name, number in found.packages.items())),
         *((f"extra {e.name}", _state(e)) for e in found.extras),
     ]
-    for name, text in rows:
-        table.add_row(Text(name), Text(text))
     verdict = [Text(f"problem: {p}", style="red") for p in found.problems] or [Text("nothing is missing", style="green")]
-    return Group(table, Text(), *verdict)
+    return Group(facts_table(rows), Text(), *verdict)
 
 
 def memory() -> tuple[int | None, int | None]:

@@ -98,8 +98,8 @@ class Member:
 class Clock:
     """Wall-clock time for one member's training. ends: monotonic seconds when all must be over, None for no limit. reserve:
     seconds of that for evaluation and report, on a machine whose step takes `expected` seconds. share: members that still have
-    to train in what is left, this one among them. most: steps that a machine which turns out faster may make, None for no more
-    than planned.
+    to train in what is left, this one among them. most: steps that a machine which turns out faster may make, where these are
+    more than planned.
 
     Only the monotonic clock is asked: a wall clock that jumps changes nothing.
     """
@@ -110,13 +110,13 @@ class Clock:
         reserve: float = 0.0,
         expected: float | None = None,
         share: int = 1,
-        most: int | None = None,
+        most: int = 0,
     ) -> None:
         self.ends = ends
         self.reserve = reserve
         self.expected = expected
         self.share = share
-        self.most = most or 0
+        self.most = most
         self.begun = self.last = time.monotonic()
         self.recent: deque[float] = deque(maxlen=PACE_STEPS)
         self.longer: deque[float] = deque(maxlen=SLOWDOWN_STEPS)

@@ -16,6 +16,7 @@ from hounsfield.core.image import Image
 from hounsfield.core.plan import Options
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.io.series import Series
+from hounsfield.workflow.console import facts_table
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -142,12 +143,7 @@ def show(found: ImageFacts) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    for name, text in _rows(found):
-        table.add_row(Text(name), Text(text))
-    blocks: list[RenderableType] = [table]
+    blocks: list[RenderableType] = [facts_table(_rows(found))]
     if len(found.series) > 1:
         listed = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for heading in ("series", "description", "modality", "files", "UID ends in"):

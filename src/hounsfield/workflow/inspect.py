@@ -22,7 +22,7 @@ from hounsfield.data.readers import open_dataset
 from hounsfield.data.split import PARTS, make_split
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.plan.fingerprint import fingerprint
-from hounsfield.workflow.console import SILENT, Console, first_few
+from hounsfield.workflow.console import SILENT, Console, facts_table, first_few
 from hounsfield.workflow.distributions import Drawn, bar, chosen, distributions
 
 if TYPE_CHECKING:
@@ -159,9 +159,6 @@ def show(found: Inspection) -> RenderableType:
 
 
 def _about(found: Inspection) -> RenderableType:
-    from rich.table import Table
-    from rich.text import Text
-
     rows = [("data", found.data), ("layout", f"{found.reader}: {found.found}"), ("task", found.kind or "none: no labels")]
     rows.append(("cases", f"{found.cases:,}"))
     rows.append(("patients", "unknown: each case counts as one" if found.patients is None else f"{found.patients:,}"))
@@ -170,12 +167,7 @@ def _about(found: Inspection) -> RenderableType:
     across = [c for c in found.copies if c.parts[0] != c.parts[1]]
     rows.append(("exact copies", _named(found.copies) + (f"; {len(across)} across parts" if across else "")))
     rows.append(("near copies", _near(found)))
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    for name, text in rows:
-        table.add_row(Text(name), Text(text))
-    return table
+    return facts_table(rows)
 
 
 def _geometry(found: Inspection, m: Fingerprint) -> list[tuple[str, str]]:

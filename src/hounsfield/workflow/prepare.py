@@ -15,7 +15,7 @@ import torch
 from hounsfield.core.fingerprint import Fingerprint
 from hounsfield.core.plan import Plan
 from hounsfield.core.sample import Sample
-from hounsfield.data.cache import Cache, Entry, default_cache
+from hounsfield.data.cache import Cache, Entry, default_cache, hold_small
 from hounsfield.data.channels import read_case
 from hounsfield.data.facts import CaseFacts
 from hounsfield.data.prepare import CPU, place, prepare
@@ -42,6 +42,7 @@ def prepare_all(
         for name, entry in pool.map(one, samples):
             entries[name] = entry
             bar(len(entries), len(samples))
+    hold_small(entries.values())
     if cache.rebuilt:
         console.say(f"  cache: {len(cache.rebuilt)} damaged entries rebuilt ({first_few(sorted(cache.rebuilt))})")
     return entries

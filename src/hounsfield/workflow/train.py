@@ -164,10 +164,9 @@ class _Work:
                 bar(state.step, state.total, f"loss {loss:.3f} {best}")
 
             state = fit(model, solver, self.planned.loader(plan, ready.split), plan, member, clock, watch, tell)
-        more = state.step - plan.training.steps
-        how = f", {more} more than planned: the machine was faster" if more > 0 else ""
-        how = f", {-more} fewer than planned: the machine was slower" if more < 0 else how
-        self.console.say(f"trained {state.step} steps in {state.seconds:.0f} s{how}")
+        apart = state.step - plan.training.steps
+        pace = "more than planned: the machine was faster" if apart > 0 else "fewer than planned: the machine was slower"
+        self.console.say(f"trained {state.step} steps in {state.seconds:.0f} s" + (f", {abs(apart)} {pace}" if apart else ""))
 
     def _evaluate(self) -> None:
         """The test part and val by all members together; with folds every training case by those that did not see it."""

@@ -12,7 +12,7 @@ from typing import Any
 from hounsfield.core.errors import InputError
 from hounsfield.core.sample import Sample, Split
 from hounsfield.data.dataset import Dataset, ImageFile, name_classes
-from hounsfield.data.layout import SPLITS, channel_names, given_splits, image_files, split_of, stem
+from hounsfield.data.layout import channel_names, given_splits, image_files, split_of, stem
 from hounsfield.data.readers import Match
 from hounsfield.data.readers._boxes import Cleaned, clean, notes
 from hounsfield.io import scan
@@ -61,7 +61,7 @@ def read(path: Path, choices: Choices) -> Dataset:
     crowds, absent = 0, []
     for part, split in zip(parts, given_splits([part.split for part in parts]), strict=True):
         for number, image in part.images.items():
-            file = places.of(part.path, str(image["file_name"]))
+            file = places.of(part, str(image["file_name"]))
             if file is None:
                 absent.append(str(image["file_name"]))
                 continue
@@ -87,7 +87,7 @@ def read(path: Path, choices: Choices) -> Dataset:
     return Dataset(
         tuple(samples),
         name_classes((number, categories[number]) for number in sorted(categories)),
-        channel_names(samples[0].images[0]),  # type: ignore[arg-type]
+        channel_names(ImageFile(samples[0].images[0].path, choices)),
         "detection",
         "coco",
         f"{len(samples)} images with {sum(counts.values())} boxes of {len(used)} classes",
@@ -106,16 +106,14 @@ class _Places:
         for file in image_files(root):
             self.by_name.setdefault(file.name, []).append(file)
 
-    def of(self, annotations: Path, name: str) -> Path | None:
-        beside = annotations.parent
+    def of(self, part: Part, name: str) -> Path | None:
+        beside = part.path.parent
         for folder in (beside, beside / "images", beside.parent / "images", beside.parent, self.root):
             file = folder / name
             if file.is_file() and file.resolve().is_relative_to(self.root.resolve()):
                 return file
-        parts = Path(name.replace("\\", "/"))
-        found = self.by_name.get(parts.name, [])
-        split = next((s for word in _words(annotations) if (s := split_of(word))), None)
-        same = [f for f in found if split is not None and any(split_of(part) == split for part in f.parent.parts[-2:])]
+        found = self.by_name.get(Path(name.replace("\\", "/")).name, [])
+        same = [f for f in found if part.split and part.split in map(split_of, f.parent.parts[-2:])]
         chosen = found if len(found) == 1 else same
         return chosen[0] if len(chosen) == 1 else None
 
@@ -172,7 +170,7 @@ def _part(file: Path) -> Part:
     homeless = sorted(set(boxes) - set(images))
     if homeless:
         raise _bad(file, f"boxes of image {homeless[0]}, which is not listed", "every image of a box in images")
-    split = next((SPLITS[word] for word in _words(file) if word in SPLITS), None)
+    split = next((found for word in _words(file) if (found := split_of(word))), None)
     return Part(file, split, images, boxes, categories)
 
 

@@ -90,7 +90,7 @@ def read(path: Path, choices: Choices) -> Dataset:
     return Dataset(
         samples,
         name_classes((k + 1, name) for name, k in index.items()),
-        channel_names(samples[0].images[0]),  # type: ignore[arg-type]
+        channel_names(ImageFile(samples[0].images[0].path, choices)),
         "detection",
         "voc",
         f"{len(samples)} images with {boxes} boxes of {len(names)} classes ({', '.join(names[:10])})",
