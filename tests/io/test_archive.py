@@ -110,5 +110,6 @@ def test_an_archive_of_dicom_is_known_by_what_it_holds(tmp_path: Path, monkeypat
     monkeypatch.setattr(archive, "_LOOKS", 1)
     assert not holds_dicom(path)
     (tmp_path / "b.zip").write_bytes(b"PK\x03\x04 nothing more")
-    assert not holds_dicom(tmp_path / "b.zip")
+    with pytest.raises(InputError, match=r"^CORRUPT_PIXELS .*a damaged archive"):
+        holds_dicom(tmp_path / "b.zip")
     assert not holds_dicom(packed(tmp_path / "d.zip"))

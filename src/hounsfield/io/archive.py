@@ -49,13 +49,13 @@ def unpacked(path: Path) -> Iterator[Path]:
 
 
 def holds_dicom(path: Path) -> bool:
-    """Whether one of the first files of the archive begins as DICOM with a preamble does."""
+    """Whether one of the first files of the archive begins as DICOM with a preamble does. Raises InputError CORRUPT_PIXELS."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = [m for m in archive.infolist() if not m.is_dir() and not m.flag_bits & 1]
             return any(archive.open(member).read(132)[128:] == b"DICM" for member in members[:_LOOKS])
-    except ZIP_FAULTS:
-        return False
+    except ZIP_FAULTS as error:
+        raise _damaged(path, error) from error
 
 
 def _checked(path: Path, members: Sequence[zipfile.ZipInfo]) -> int:

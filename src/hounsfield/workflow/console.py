@@ -112,7 +112,7 @@ def facts_table(rows: Iterable[tuple[str, str]]) -> Table:
 
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
-    table.add_column()
+    table.add_column(overflow="fold")
     for name, text in rows:
         table.add_row(Text(name), Text(text))
     return table

@@ -99,9 +99,8 @@ def image(path: str | Path, *, to: Path | None = None, choices: Choices = DEFAUL
 def _undecided(path: Path, place: Path, choices: Choices, series: tuple[Series, ...], error: InputError) -> ImageFacts:
     """What is known of `path`, whose files lie at `place`, while a choice is lacking. Raises `error` where the headers show
     nothing to choose from."""
-    needs = f"{error.found}; {error.fix}"
     if error.code == "SEVERAL_SERIES":
-        return ImageFacts(path=str(path), format="dicom", series=series, needs=needs)
+        return ImageFacts(path=str(path), format="dicom", series=series, needs=f"{len(series)} series; {error.fix}")
     told = io.peek(place, choices)
     if told.volumes < 2:
         raise error
@@ -113,7 +112,7 @@ def _undecided(path: Path, place: Path, choices: Choices, series: tuple[Series, 
         channels=told.channels,
         volumes=told.volumes,
         series=series,
-        needs=needs,
+        needs=f"{error.found}; {error.fix}",
         **_grid(told.geometry),
     )
 
@@ -150,7 +149,7 @@ def show(found: ImageFacts) -> RenderableType:
             listed.add_column(heading, justify="right" if heading == "files" else "left")
         for s in found.series:
             kind = f"{s.modality} localizer" if s.localizer else s.modality
-            listed.add_row(*(Text(word) for word in (s.number or "-", s.description, kind, f"{s.files:,}", s.uid[-8:])))
+            listed.add_row(*(Text(word) for word in (s.number or "-", s.description, kind, f"{s.files:,}", s.uid[-6:])))
         blocks += [Text(), listed]
     lines = [Text(f"note: {note}", style="yellow") for note in found.notes]
     lines += [Text(f"not read: {found.needs}", style="yellow")] if found.needs else []
