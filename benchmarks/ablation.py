@@ -128,17 +128,22 @@ def table(done: dict[str, dict[str, float | None]]) -> str:
         cells = []
         for scores in done.values():
             seeds = sorted(key.rpartition("/")[2] for key in scores if key.rpartition("/")[0] == rule)
-            values = [v for s in seeds if (v := scores[f"{rule}/{s}"]) is not None]
-            if len(values) < len(seeds):
+            pairs = [(scores[f"all rules/{s}"], scores[f"{rule}/{s}"]) for s in seeds]
+            both = [(every, without) for every, without in pairs if every is not None and without is not None]
+            if len(both) < len(pairs):
                 cells.append("does not fit in the time")
-                continue
-            if rule == "all rules":
-                cells.append(f"{statistics.mean(values):.4f} ({', '.join(f'{v:.4f}' for v in values)})" if values else "")
-                continue
-            gains = [(scores[f"all rules/{s}"] or 0.0) - v for s, v in zip(seeds, values, strict=True)]
-            cells.append(f"{statistics.mean(gains):+.4f} ({', '.join(f'{g:+.4f}' for g in gains)})" if gains else "")
+            elif rule == "all rules":
+                cells.append(_said([every for every, _ in both], ""))
+            else:
+                cells.append(_said([every - without for every, without in both], "+"))
         lines.append(f"| {rule} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _said(values: Sequence[float], sign: str) -> str:
+    """Mean and values, "" of none."""
+    each = ", ".join(f"{v:{sign}.4f}" for v in values)
+    return f"{statistics.mean(values):{sign}.4f} ({each})" if values else ""
 
 
 if __name__ == "__main__":
