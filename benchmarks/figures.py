@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nodules
+
 Rows = list[dict[str, str]]
 TENTH = 0.1  # of the hippocampus cases, held out
 FUNDUS_HELD = 5  # of the fundus photographs
@@ -29,13 +31,15 @@ FUNDUS_HELD = 5  # of the fundus photographs
 
 @dataclass(frozen=True)
 class Figure:
-    """One training. data: makes the dataset's path. busy: another process takes one core from half-time on."""
+    """One training. data: makes the dataset's path. busy: another process takes one core from half-time on. options: of the
+    command beside budget and seed, where the data leave the task open."""
 
     name: str
     data: Callable[[Path, Path], Path]
     budget: str
     seed: int = 0
     busy: bool = False
+    options: tuple[str, ...] = ()
 
 
 def breast(data: Path, scratch: Path) -> Path:
@@ -97,6 +101,16 @@ def manifest(rows: Rows, folder: Path) -> Path:
     return folder
 
 
+def cells(data: Path, scratch: Path) -> Path:
+    return data / "bccd"
+
+
+def lesions(data: Path, scratch: Path) -> Path:
+    """Sixty phantoms with nodules and vessels, ten of them held out."""
+    return nodules.write(scratch / "nodules", 60, 0)
+
+
+DETECT = ("--task", "detection")
 FIGURES = (
     *(Figure(f"breast-5m-{seed}", breast, "5m", seed) for seed in range(3)),
     Figure("hippocampus-5m", hippocampus, "5m"),
@@ -119,6 +133,13 @@ FIGURES = (
     Figure("drive-5m", drive, "5m"),
     Figure("hippocampus-5m-1", hippocampus, "5m", 1),
     Figure("hippocampus-5m-2", hippocampus, "5m", 2),
+    Figure("cells-10m", cells, "10m"),
+    Figure("cells-20m", cells, "20m"),
+    Figure("cells-45m", cells, "45m"),
+    Figure("cells-20m-attention", cells, "20m", options=("--model", "fcos_attention")),
+    Figure("lung-boxes-10m", lungs, "10m", options=DETECT),
+    Figure("nodules-15m", lesions, "15m", options=DETECT),
+    Figure("hippocampus-boxes-10m", hippocampus, "10m", options=DETECT),
 )
 
 
@@ -132,7 +153,7 @@ def work(figure: Figure, data: Path, out: Path) -> dict[str, Any]:
     shutil.rmtree(run, ignore_errors=True)
     source = figure.data(data, out / "data")
     command = [sys.executable, "-m", "hounsfield", "train", str(source), "--out", str(run)]
-    command += ["--budget", figure.budget, "--seed", str(figure.seed)]
+    command += ["--budget", figure.budget, "--seed", str(figure.seed), *figure.options]
     begun = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     eater = None

@@ -39,11 +39,17 @@ def check_shapes_in_both_modes(member: Model, folder: Path) -> None:
         for channels, outputs, batch in ((1, 2, 2), (3, 1, 1), (5, 4, 1)):
             network = build(member, channels, outputs, ndim)
             x = sample(member, channels, ndim, batch)
-            expected = (batch, outputs) if member.OUTPUT == "vector" else (batch, outputs, *x.shape[2:])
-            assert network.eval()(x).shape == expected, f"{ndim}D in use: not {expected}"
-            maps = listed(network.train()(x))
-            assert maps[0].shape == expected, f"{ndim}D in training: {tuple(maps[0].shape)}, not {expected}"
-            assert member.OUTPUT == "dense" or len(maps) == 1, "several maps from a vector network"
+            used, maps = listed(network.eval()(x)), listed(network.train()(x))
+            if member.OUTPUT == "boxes":
+                expected: tuple[int, ...] = (batch, outputs + 2 * ndim)
+                assert all((m[:, outputs:] > 0).all() for m in maps), "a distance that is not above 0"
+                assert all(n % s == 0 for m in maps for n, s in zip(x.shape[2:], m.shape[2:], strict=True)), "uneven strides"
+            else:
+                expected = (batch, outputs) if member.OUTPUT == "vector" else (batch, outputs, *x.shape[2:])
+                assert used[0].shape == expected, f"{ndim}D in use: not {expected}"
+                assert maps[0].shape == expected, f"{ndim}D in training: {tuple(maps[0].shape)}, not {expected}"
+                assert len(used) == 1, "several maps in use"
+            assert member.OUTPUT != "vector" or len(maps) == 1, "several maps from a vector network"
             sizes = [m[0, 0].numel() for m in maps]
             assert sizes == sorted(sizes, reverse=True), "maps not from fine to coarse"
             assert all(m.shape[:2] == expected[:2] for m in maps), "maps with other channels"
@@ -70,8 +76,8 @@ def check_samples_do_not_mix_in_use(member: Model, folder: Path) -> None:
     for ndim in dimensions(member):
         network = build(member, 2, 2, ndim).eval()
         x = sample(member, 2, ndim, 3)
-        together = network(x)
-        alone = torch.cat([network(x[k : k + 1]) for k in range(3)])
+        together = whole(network(x))
+        alone = torch.cat([whole(network(x[k : k + 1])) for k in range(3)])
         torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4, msg="a sample's output depends on its batch")
 
 
@@ -80,10 +86,10 @@ def check_use_draws_no_random_number(member: Model, folder: Path) -> None:
         network = build(member, 1, 2, ndim).eval()
         x = sample(member, 1, ndim, 1)
         before = torch.get_rng_state(), random.getstate(), str(np.random.get_state())  # noqa: NPY002
-        first = network(x)
+        first = whole(network(x))
         assert torch.equal(before[0], torch.get_rng_state()), "torch's generator was used"
         assert before[1:] == (random.getstate(), str(np.random.get_state())), "a global generator was used"  # noqa: NPY002
-        assert torch.equal(first, network(x)), "two calls differ"
+        assert torch.equal(first, whole(network(x))), "two calls differ"
 
 
 def check_weights_survive_safetensors(member: Model, folder: Path) -> None:
@@ -93,7 +99,7 @@ def check_weights_survive_safetensors(member: Model, folder: Path) -> None:
         path = folder / f"{ndim}.safetensors"
         save_file({k: v.contiguous() for k, v in network.state_dict().items()}, path)
         other.load_state_dict(load_file(path), strict=True)
-        assert torch.equal(network(x), other(x)), "loaded weights give another output: state outside state_dict"
+        assert torch.equal(whole(network(x)), whole(other(x))), "loaded weights give another output: state outside state_dict"
 
 
 def check_stride_is_what_the_network_needs(member: Model, folder: Path) -> None:
@@ -175,6 +181,11 @@ def sample(member: Model, channels: int, ndim: int, batch: int) -> Tensor:
     stride = member.stride(smallest(member), ndim)
     size = [s * max(2, -(-n // s)) for n, s in zip(SHAPES[ndim], stride, strict=True)]
     return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(5))
+
+
+def whole(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """(B, -1) all that the network says of each sample."""
+    return torch.cat([m.flatten(1) for m in listed(output)], dim=1)
 
 
 def listed(output: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -24,7 +24,7 @@ def check_options_are_strict(member: Task, folder: Path) -> None:
 
 
 def check_its_default_model_fits(member: Task, folder: Path) -> None:
-    assert member.KIND in ("vector", "dense"), f"kind {member.KIND!r}"
+    assert member.KIND in ("vector", "dense", "boxes"), f"kind {member.KIND!r}"
     assert MODELS.load(member.MODEL).OUTPUT == member.KIND, f"{member.MODEL} is no {member.KIND} network"
 
 

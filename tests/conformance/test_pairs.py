@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
 from hounsfield.core.image import Image
 from hounsfield.core.prediction import ClassScores, Prediction
@@ -42,6 +43,8 @@ def data(root: Path, task: str, ndim: int) -> Path:
 def same(a: Prediction, b: Prediction) -> bool:
     if isinstance(a, ClassScores) and isinstance(b, ClassScores):
         return np.array_equal(a.probabilities, b.probabilities)
+    if isinstance(a, Boxes) and isinstance(b, Boxes):
+        return np.array_equal(a.corners, b.corners) and np.array_equal(a.labels, b.labels)
     return isinstance(a, Image) and isinstance(b, Image) and np.array_equal(a.array, b.array) and a.geometry == b.geometry
 
 

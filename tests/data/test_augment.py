@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hounsfield.core.plan import Augment
 from hounsfield.data import augment as module
-from hounsfield.data.augment import augment, generator, margin
+from hounsfield.data.augment import augment, augment_boxes, generator, margin
 from hounsfield.data.prepare import IGNORE
 
 Array = npt.NDArray[Any]
@@ -307,3 +307,45 @@ def test_a_volume_of_one_slice_is_resampled_within_it() -> None:
     assert out.shape == (2, 1, 1, 16, 16)
     assert out.isfinite().all()
     assert float(out.std()) > 0.3
+
+
+def blob(ndim: int, low: Array, high: Array) -> Array:
+    """An ellipsoid that fills a box (low to high, half-open), (*READ)."""
+    at = np.stack(np.meshgrid(*[np.arange(s) + 0.5 for s in LARGE[ndim]], indexing="ij"))
+    middle, half = ((edge).reshape(-1, *[1] * ndim) for edge in ((low + high) / 2, (high - low) / 2))
+    return np.asarray((((at - middle) / half) ** 2).sum(0) < 1)
+
+
+LARGE = {2: (80, 90), 3: (40, 44, 48)}
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("seed", range(6))
+def test_boxes_follow_what_they_hold(ndim: int, seed: int) -> None:
+    """The box of a turned, zoomed, moved and mirrored ellipsoid is that of its voxels in the result."""
+    draw = np.random.default_rng(seed)
+    patch = tuple(s - 16 for s in LARGE[ndim])
+    middle = np.array(LARGE[ndim]) / 2 + draw.uniform(-4, 4, ndim)
+    half = draw.uniform(5, 9, ndim)
+    low, high = middle - half, middle + half
+    image = torch.from_numpy(blob(ndim, low, high).astype(np.float32))[None, None]
+    boxes = torch.tensor([[[*low, *high, 1.0], [0.0] * 2 * ndim + [-1.0]]], dtype=torch.float32)
+    how = only(rotation=(25.0,) if ndim == 2 else (25.0, 15.0, 10.0), scale=0.2, shift=0.05, mirror=(0, ndim - 1))
+    spacing = (1.5, 1.0, 1.2)[:ndim]
+    out, moved = augment_boxes(image, boxes, patch, spacing, how, generator("cpu", seed))
+    where = np.argwhere(out[0, 0].numpy() > 0.5)
+    np.testing.assert_allclose(moved[0, 0, :ndim], where.min(axis=0), atol=1.0)
+    np.testing.assert_allclose(moved[0, 0, ndim:-1], where.max(axis=0) + 1, atol=1.0)
+    assert moved[0, :, -1].tolist() == [1, -1]
+    same, _ = augment(image, None, patch, spacing, how, generator("cpu", seed))
+    assert torch.equal(out, same)
+
+
+def test_a_box_is_cut_at_the_patch_and_gone_when_hardly_any_is_left() -> None:
+    boxes = torch.tensor([[[0.0, 0, 24, 10, 2], [10, 10, 14, 14, 0], [0, 0, 6, 30, 1], [0, 0, 0, 0, -4]]])
+    image = torch.zeros(1, 1, 24, 30)
+    _, moved = augment_boxes(image, boxes, (16, 20), (1.0, 1.0), only(), generator("cpu", 0))
+    # The patch begins at (4, 5).
+    assert moved[0, :2].tolist() == [[0, 0, 16, 5, 2], [6, 5, 10, 9, 0]]
+    assert moved[0, 2, -1] == -1  # 2 x 20 of 6 x 30
+    assert moved[0, 3, -1] == -4

@@ -240,3 +240,24 @@ def test_what_fails_in_the_thread_is_told_to_the_reader(small: dict[str, Entry],
         next(ahead)
     assert not any(t.name.startswith("loader") for t in threading.enumerate())
     assert max(read) <= 2 + AHEAD
+
+
+def test_boxes_move_with_their_window_and_pad_the_batch(tmp_path: Path) -> None:
+    rows = np.array([[3, 4, 6, 8, 1], [20, 20, 24, 25, 0], [0, 0, 0, 0, -2]], dtype=np.float32)
+    cases = {"many": (numbered((24, 30)), rows), "none": (numbered((24, 30)), np.zeros((0, 5), np.float32))}
+    held = entries(tmp_path, cases)
+    loader = Loader(held, plan((12, 12)), (1, 1))
+    assert loader.boxes
+    for step in range(8):
+        raw = loader.raw(step)
+        assert raw.target.shape == (2, 3, 5)
+        for image, target, name in zip(raw.image, raw.target, raw.ids, strict=True):
+            if name == "none":
+                assert (target[:, -1] == -1).all()
+                continue
+            first = int(image[0, 0, 0])
+            corner = np.array([*divmod(first, 30), *divmod(first, 30)])
+            np.testing.assert_array_equal(target[:, :-1].numpy() + corner, rows[:, :-1])
+            assert target[:, -1].tolist() == [1, 0, -2]
+    assert {k: v.tolist() for k, v in held["many"].points.items()} == {1: [[22, 22]], 2: [[4, 6]]}
+    assert held["none"].points == {}

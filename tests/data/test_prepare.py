@@ -20,7 +20,16 @@ from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image
 from hounsfield.core.plan import Class, Grid, Normalise
 from hounsfield.data import prepare as module
-from hounsfield.data.prepare import IGNORE, Placement, Prepared, place, prepare, prepare_labels, resize
+from hounsfield.data.prepare import (
+    IGNORE,
+    Placement,
+    Prepared,
+    place,
+    prepare,
+    prepare_boxes,
+    prepare_labels,
+    resize,
+)
 from hounsfield.tasks.parts import windows
 
 Array = npt.NDArray[Any]
@@ -216,6 +225,22 @@ def test_boxes_keep_their_place(data: st.DataObject) -> None:
         return world[np.lexsort(np.round(world, 4).T)]
 
     np.testing.assert_allclose(corners(back, geometry), corners(boxes, where.geometry), atol=1e-6)
+
+
+@FEW
+@given(st.data())
+def test_boxes_go_to_the_model_grid_and_back(data: st.DataObject) -> None:
+    geometry = data.draw(geometries())
+    where = place(in_a_frame(geometry, 0), data.draw(grids(geometry)))
+    n, shape = geometry.ndim, geometry.shape
+    low = np.array([data.draw(st.floats(0, s - 0.5)) for s in shape])
+    high = np.array([data.draw(st.floats(a + 0.25, s)) for a, s in zip(low, shape, strict=True)])
+    there = prepare_boxes(Boxes(np.array([[*low, *high]]), np.array([4])), where)
+    assert there.labels.tolist() == [4]
+    assert (there.corners[:, :n] >= 0).all()
+    assert (there.corners[:, n:] <= np.array(where.shape)).all()
+    back = Prepared(torch.zeros(1, *where.shape), where).back_boxes(there)
+    np.testing.assert_allclose(back.corners, [[*low, *high]], atol=1e-6)
 
 
 def test_a_box_outside_the_image_is_dropped_and_one_across_the_border_cut() -> None:

@@ -256,7 +256,8 @@ def test_more_classes_than_can_be_told_apart_are_refused() -> None:
 def test_one_table_for_all(tmp_path: Path) -> None:
     solver = Solver(plan())
     assert solver.write(scores(0.1, 0.2, 0.7), Sample("a", ()), tmp_path) is None
-    path = solver.finish({"site a/1": scores(0.1, 0.2, 0.7), 'b, "2"': scores(1 / 3, 1 / 3, 1 / 3)}, tmp_path / "new" / "out")
+    cases = {"site a/1": scores(0.1, 0.2, 0.7), 'b, "2"': scores(1 / 3, 1 / 3, 1 / 3)}
+    path = solver.finish([(Sample(name, ()), found) for name, found in cases.items()], tmp_path / "new" / "out")
     assert path == tmp_path / "new" / "out" / "predictions.csv"
     with path.open(newline="", encoding="utf-8") as file:
         table = list(csv.reader(file))

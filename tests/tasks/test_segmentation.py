@@ -109,7 +109,7 @@ def test_from_the_source_s_values_to_a_file_in_the_source_s_values(
     np.testing.assert_array_equal(back.array, expected)
     if kind == "patient":
         assert back.geometry.same_grid(grid)
-    assert solver.finish({"a": prediction}, tmp_path) is None
+    assert solver.finish([(Sample("a", ()), prediction)], tmp_path) is None
 
 
 @pytest.mark.parametrize("ndim", [2, 3])

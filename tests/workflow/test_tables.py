@@ -29,6 +29,9 @@ class Worth:
     def summary(self, rows: Sequence[Row], patients: Sequence[str | None]) -> Mapping[str, Interval]:
         return {}
 
+    def curves(self, rows: Sequence[Row]) -> Sequence[Curve]:
+        return ()
+
 
 def evaluation(rows: Sequence[Row], metrics: dict[str, Interval]) -> Evaluation:
     return Evaluation("classification", "test", "report", metrics, tuple(rows), next(iter(metrics)))

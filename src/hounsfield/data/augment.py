@@ -20,6 +20,7 @@ from torch.nn import functional as F
 from hounsfield.core.plan import Augment
 from hounsfield.data.prepare import IGNORE
 
+VISIBLE = 0.3  # of a box that must be left in the patch
 BLOCK = 2**17  # voxels that a CPU resamples at a time, so that their coordinates and neighbours stay in its cache
 
 
@@ -53,6 +54,48 @@ def augment(
     return _recolour(image, how, draw), target
 
 
+def augment_boxes(
+    image: Tensor, boxes: Tensor, patch: Sequence[int], spacing: Sequence[float], how: Augment, draw: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """As `augment`, with boxes in the place of a target: (B, M, 2n + 1), corners in voxels of the region that was read and
+    class index; in the result those of the patch, cut at its border. Boxes of which less than VISIBLE is left are no more.
+
+    A turned box is the hull of the ellipsoid that fills it, not of its corners, which hold nothing (Kalra et al., "Towards
+    rotation invariance in object detection", ICCV 2021). An elastic change is too small to move a box.
+    """
+    motion = _motion(len(image), tuple(image.shape[2:]), tuple(patch), tuple(spacing), how, draw, image.device)
+    image, _ = _follow(image, None, tuple(patch), motion, how, draw)
+    image = _soften(image, how, draw)
+    return _recolour(image, how, draw), _move_boxes(boxes, motion, patch)
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Where the voxel `index` of the patch lies in the region that was read: matrix (B, n, n) times (index less the middle of
+    the patch), plus origin (B, n). still: all matrices are one, and all origins the middle of the region."""
+
+    matrix: Tensor
+    origin: Tensor
+    still: bool
+
+
+def _move_boxes(boxes: Tensor, motion: Motion, patch: Sequence[int]) -> Tensor:
+    n = len(patch)
+    size = torch.tensor(patch, device=boxes.device, dtype=torch.float32)
+    back = torch.linalg.inv(motion.matrix)
+    low, high, label = boxes[..., :n], boxes[..., n:-1], boxes[..., -1]
+    # A voxel's index is its middle, half a voxel after its first edge.
+    middle = (low + high) / 2 - 0.5 - motion.origin[:, None]
+    middle = (back[:, None] @ middle[..., None])[..., 0] + size / 2
+    half = (back[:, None].square() @ ((high - low) / 2).square()[..., None])[..., 0].sqrt()
+    low, high = middle - half, middle + half
+    inside = (torch.minimum(high, size) - low.clamp_min(0)).clamp_min(0)
+    visible = inside.prod(dim=-1) / (high - low).prod(dim=-1).clamp_min(1e-9)
+    kept = torch.where((label >= 0) & (visible < VISIBLE), -1.0, label)
+    low, high = (torch.minimum(edge.clamp_min(0), size) for edge in (low, high))
+    return torch.cat([low, high, kept[..., None]], dim=-1)
+
+
 def _move(
     image: Tensor,
     target: Tensor | None,
@@ -61,23 +104,46 @@ def _move(
     how: Augment,
     draw: torch.Generator,
 ) -> tuple[Tensor, Tensor | None]:
-    batch, read, n = len(image), image.shape[2:], len(patch)
-    matrix, moved = _affine(batch, n, how, draw, image.device)
-    scale = torch.tensor(spacing, device=image.device, dtype=torch.float32)
+    motion = _motion(len(image), tuple(image.shape[2:]), patch, spacing, how, draw, image.device)
+    return _follow(image, target, patch, motion, how, draw)
+
+
+def _motion(
+    batch: int,
+    read: tuple[int, ...],
+    patch: tuple[int, ...],
+    spacing: tuple[float, ...],
+    how: Augment,
+    draw: torch.Generator,
+    device: torch.device,
+) -> Motion:
+    matrix, moved = _affine(batch, len(patch), how, draw, device)
+    scale = torch.tensor(spacing, device=device, dtype=torch.float32)
     matrix = matrix * scale / scale[:, None]  # from millimetres to voxels: S^-1 M S
+    size = torch.tensor(patch, device=device, dtype=torch.float32)
+    corner = torch.tensor([(r - p) // 2 for r, p in zip(read, patch, strict=True)], device=device)
+    origin = ((size - 1) / 2 + corner).repeat(batch, 1)
+    if moved:
+        origin = (
+            origin + _uniform((batch, len(patch)), how.shift, draw, device) * size * _chosen(batch, how, draw, device)[:, None]
+        )
+    return Motion(matrix, origin, not moved)
+
+
+def _follow(
+    image: Tensor, target: Tensor | None, patch: tuple[int, ...], motion: Motion, how: Augment, draw: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    batch, read = len(image), image.shape[2:]
     bent = how.elastic > 0 and how.probability > 0
-    corner = [(r - p) // 2 for r, p in zip(read, patch, strict=True)]
-    if not moved and not bent:
+    if motion.still and not bent:
+        corner = [(r - p) // 2 for r, p in zip(read, patch, strict=True)]
         window = (slice(None), slice(None), *[slice(c, c + p) for c, p in zip(corner, patch, strict=True)])
         return image[window].clone(), None if target is None else target[window]
-    size = torch.tensor(patch, device=image.device, dtype=torch.float32)
-    shift = _uniform((batch, n), how.shift, draw, image.device) * size * _chosen(batch, how, draw, image.device)[:, None]
-    middle = (size - 1) / 2
     lines = [
-        column[..., None] * (torch.arange(p, device=image.device) - m)
-        for column, p, m in zip(matrix.unbind(-1), patch, middle, strict=True)
+        column[..., None] * (torch.arange(p, device=image.device) - (p - 1) / 2)
+        for column, p in zip(motion.matrix.unbind(-1), patch, strict=True)
     ]
-    lines[0] += (shift + middle + torch.tensor(corner, device=image.device))[..., None]
+    lines[0] += motion.origin[..., None]
     knots, spread = _bend(batch, patch, how, draw, image.device) if bent else (None, None)
     return _resample(image, target, Grid(patch, lines, knots, spread))
 

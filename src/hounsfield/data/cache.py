@@ -84,11 +84,12 @@ class Entry:
 
     @cached_property
     def points(self) -> dict[int, npt.NDArray[np.int32]]:
-        """Up to POINTS grid indices (N, n) of each class index + 1 that the case holds."""
+        """Up to POINTS grid indices (N, n) of each class index + 1 that the case holds; of boxes, their middles."""
         if not self.dense:
-            return {}
-        rows: npt.NDArray[np.int32] = np.load(self.folder / "points.npy", allow_pickle=False)
-        return {int(c): rows[rows[:, 0] == c, 1:] for c in np.unique(rows[:, 0])}
+            rows = self._read("target.npy")
+            return _middles(rows, self.shape) if rows.ndim == 2 else {}
+        points: npt.NDArray[np.int32] = np.load(self.folder / "points.npy", allow_pickle=False)
+        return {int(c): points[points[:, 0] == c, 1:] for c in np.unique(points[:, 0])}
 
 
 Build = Callable[[], tuple[npt.NDArray[np.float32], npt.NDArray[Any]]]
@@ -212,6 +213,14 @@ def _points(target: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
         index = np.stack(np.unravel_index(where, target.shape[1:]), axis=1)
         rows.append(np.concatenate([np.full((len(where), 1), value), index], axis=1))
     return np.concatenate(rows).astype(np.int32) if rows else np.zeros((0, target.ndim), dtype=np.int32)
+
+
+def _middles(rows: npt.NDArray[np.float32], shape: tuple[int, ...]) -> dict[int, npt.NDArray[np.int32]]:
+    """Of rows (M, 2n + 1), corners and class index, by class index + 1."""
+    n = len(shape)
+    middle = ((rows[:, :n] + rows[:, n:-1]) / 2).astype(np.int32).clip(0, np.array(shape) - 1)
+    label = rows[:, -1]
+    return {int(c) + 1: middle[label == c] for c in np.unique(label[label >= 0])}
 
 
 def _mark_used(folder: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hounsfield.core.plan import Plan
-from hounsfield.data.augment import augment, generator, margin
+from hounsfield.data.augment import augment, augment_boxes, generator, margin
 from hounsfield.data.cache import Entry
 from hounsfield.data.prepare import IGNORE
 
@@ -22,8 +23,9 @@ AHEAD = 4  # batches read before they are asked for
 
 @dataclass(frozen=True)
 class Batch:
-    """image: float32 (B, C, *patch). target: on the grid uint8 (B, R, *patch) with IGNORE; else as the task encodes it,
-    (B, ...). ids: of the samples, in order."""
+    """image: float32 (B, C, *patch). target: on the grid uint8 (B, R, *patch) with IGNORE; of boxes float32 (B, M, 2n + 1),
+    corners in voxels of the patch and class index, rows below 0 being no box; else as the task encodes it, (B, ...).
+    ids: of the samples, in order."""
 
     image: Tensor
     target: Tensor
@@ -47,6 +49,8 @@ class Loader:
         largest = [max(e.shape[k] for e in entries.values()) for k in range(plan.ndim)]
         wide = margin(plan.patch, plan.augment)
         whole = plan.grid.size is not None
+        first = next(iter(entries.values()))
+        self.boxes = not first.dense and first.target(()).ndim == 2
         self.read = tuple(p if whole else max(p, min(w, s)) for p, w, s in zip(plan.patch, wide, largest, strict=True))
 
     def epochs(self, step: int) -> float:
@@ -67,13 +71,16 @@ class Loader:
             ids.append(name)
         # Not torch.stack: a second thread with tensor work of its own makes OpenMP's workers sleep between the operations of
         # the first, and each training step a fifth longer.
-        return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(targets)), tuple(ids))
+        return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(_stacked(targets, self.boxes)), tuple(ids))
 
     def finish(self, batch: Batch, step: int, device: torch.device) -> Batch:
         """The raw batch of `step`, moved to `device` and augmented there."""
         draw = generator(device, self.plan.seed, 2, step)
-        image, dense = batch.image.to(device, non_blocking=True), batch.target.ndim == batch.image.ndim
-        target = batch.target.to(device, non_blocking=True)
+        image, target = (part.to(device, non_blocking=True) for part in (batch.image, batch.target))
+        if self.boxes:
+            image, target = augment_boxes(image, target, self.plan.patch, self.spacing, self.plan.augment, draw)
+            return Batch(image, target, batch.ids)
+        dense = target.ndim == image.ndim
         image, moved = augment(image, target if dense else None, self.plan.patch, self.spacing, self.plan.augment, draw)
         return Batch(image, target if moved is None else moved, batch.ids)
 
@@ -104,10 +111,23 @@ class Loader:
         window = tuple(slice(max(0, a), min(s, a + r)) for a, r, s in zip(start, self.read, entry.shape, strict=True))
         pad = [(0, 0), *((w.start - a, a + r - w.stop) for a, r, w in zip(start, self.read, window, strict=True))]
         image, target = entry.image(window), entry.target(window)
+        if self.boxes:
+            target = target.copy()
+            target[:, :-1] -= np.array([*start, *start], dtype=np.float32)
         if any(before or after for before, after in pad):
             image = np.pad(image, pad, mode="edge")
             target = np.pad(target, pad, constant_values=IGNORE) if entry.dense else target
         return image, target
+
+
+def _stacked(targets: Sequence[npt.NDArray[Any]], boxes: bool) -> npt.NDArray[Any]:
+    """One array; of boxes with as many rows as the sample with most of them has, at least one; a row of class -1 is no box."""
+    if not boxes:
+        return np.stack(targets)
+    out = np.full((len(targets), max(1, *map(len, targets)), targets[0].shape[1]), -1, dtype=np.float32)
+    for rows, own in zip(out, targets, strict=True):
+        rows[: len(own)] = own
+    return out
 
 
 @lru_cache(maxsize=8)

@@ -263,6 +263,23 @@ def prepare_labels(
     return out
 
 
+def prepare_boxes(boxes: Boxes, placement: Placement) -> Boxes:
+    """Boxes of the source on the model grid (half-open corners in its voxels), clipped to it; none for those outside. The way
+    back is `Prepared.back_boxes`."""
+    axes, flips = placement.source.canonical_axes()
+    n = boxes.ndim
+    order = np.array(axes)
+    low, high = boxes.corners[:, :n][:, order], boxes.corners[:, n:][:, order]
+    shape = np.array(placement.source.canonical().shape)
+    for k, flip in enumerate(flips):
+        if flip:
+            low[:, k], high[:, k] = shape[k] - high[:, k], shape[k] - low[:, k]
+    limit = np.array(placement.shape)
+    low, high = (np.clip((edge - placement.start) / placement.scale, 0, limit) for edge in (low, high))
+    inside = (high > low).all(axis=1)
+    return Boxes(np.concatenate([low, high], axis=1)[inside], boxes.labels[inside])
+
+
 def resize(x: Tensor, shape: Sequence[int]) -> Tensor:
     """(C, *spatial) float32 -> (C, *shape), linear with anti-aliasing, extents aligned, one axis at a time."""
     for axis, size in enumerate(shape):

@@ -15,10 +15,13 @@ class Model(Protocol):
     """What a file in this folder defines.
 
     OUTPUT: "vector", build gives (B, C, *spatial) -> (B, out_channels); "dense", -> (B, out_channels, *spatial), or in
-        training mode a tuple of such maps from fine to coarse (deep supervision).
+        training mode a tuple of such maps from fine to coarse (deep supervision); "boxes", -> a tuple of maps from fine to
+        coarse, (B, out_channels + 2n, *spatial / stride): logits, and the distances from a place's middle to a box's
+        first and last sides, in strides.
     Options: sizes and choices. build: the network with freshly initialised weights; raises InputError UNSUPPORTED_PAIR for
         what it cannot do. stride: per axis, the factor that an input's size must be divisible by.
-    rules: the network's own decisions for inputs of `shape` voxels with sides `voxel` (mm or px).
+    rules: the network's own decisions for inputs of `shape` voxels with sides `voxel` (mm or px); smallest: sides in voxels of
+        the smallest tenth of the boxes to find, where there are boxes.
     sizes: the same options from the largest to the smallest network that a budget may choose among.
     """
 
@@ -32,7 +35,7 @@ class Model(Protocol):
     def stride(options: plan.Options, ndim: int) -> tuple[int, ...]: ...
 
     @staticmethod
-    def rules(shape: tuple[int, ...], voxel: tuple[float, ...]) -> plan.Decision: ...
+    def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[float, ...] | None = None) -> plan.Decision: ...
 
     @staticmethod
     def sizes(options: plan.Options) -> tuple[plan.Options, ...]: ...

@@ -72,7 +72,7 @@ def stride(options: Options, ndim: int) -> tuple[int, ...]:
     return (1,) * ndim
 
 
-def rules(shape: tuple[int, ...], voxel: tuple[float, ...]) -> plan.Decision:
+def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[float, ...] | None = None) -> plan.Decision:
     """The paper's network has one size."""
     return plan.Decision({})
 

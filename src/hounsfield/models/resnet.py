@@ -94,7 +94,7 @@ def stride(options: Options, ndim: int) -> tuple[int, ...]:
     return (1,) * ndim
 
 
-def rules(shape: tuple[int, ...], voxel: tuple[float, ...]) -> plan.Decision:
+def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[float, ...] | None = None) -> plan.Decision:
     """The stem by the size of the image."""
     limit = SMALL_IMAGE[len(shape)]
     small = max(shape) <= limit

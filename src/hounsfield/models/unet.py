@@ -171,7 +171,7 @@ def stride(options: Options, ndim: int) -> tuple[int, ...]:
     return tuple(prod(step[axis] for step in strides) for axis in range(ndim))
 
 
-def rules(shape: tuple[int, ...], voxel: tuple[float, ...]) -> plan.Decision:
+def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[float, ...] | None = None) -> plan.Decision:
     """Per level, halve each axis that is long enough and not still much coarser than the finest one; at most five steps."""
     size, side = list(map(float, shape)), list(voxel)
     strides: list[tuple[int, ...]] = []

@@ -28,10 +28,10 @@ from hounsfield.tasks import TASKS
 
 MEASURED_STEPS = 3  # of a candidate, after one that warms up
 CONFIRMED_STEPS = 8  # of the one that is chosen
-ENOUGH = {"dense": 1000, "vector": 3000}  # steps below which a smaller network learns more in the same time,
+ENOUGH = {"dense": 1000, "vector": 3000, "boxes": 1000}  # steps below which a smaller network learns more in the same time,
 CHEAP = 1.7  # unless a step of the larger one takes less than this many times as long: 1.4 times was worth it, 2.7 was not
 TRIED = 200  # steps below which no larger network is even timed
-USEFUL_EPOCHS = {"dense": 300.0, "vector": 30.0}  # after which a second network helps more than further steps
+USEFUL_EPOCHS = {"dense": 300.0, "vector": 30.0, "boxes": 300.0}  # after which a second network helps more than further steps
 MOST_EPOCHS = 300.0  # passes over the training part after which more steps were seen to bring nothing
 MOST_SEEDS = 5  # members that a budget adds by itself
 MEASURING, CONFIRMING = 0.01, 0.03  # of the budget that one candidate may take, and the one that is chosen

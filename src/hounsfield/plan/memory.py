@@ -47,6 +47,7 @@ CONTEXT = GIB // 2  # of CUDA itself
 WORKSPACE = GIB // 4
 CACHED = 0.25  # of activations and gradients
 COMFORT = 0.8  # of an accelerator's memory that is filled by choice
+BOXES = 32  # of an image, for the target's size
 BACKWARD = 1.5  # times the largest map, when the backward pass begins
 GROWTH = 4  # times the batch of the rules that an accelerator with room gets
 SMALLEST_SIDE = 16  # voxels that a smaller window keeps along an axis
@@ -274,8 +275,11 @@ def _traced(key: _Key) -> _Traced:
 
 def _target(plan: Plan, outputs: int, voxels: int) -> int:
     """Bytes of one sample's target."""
-    if TASKS.load(plan.task).KIND == "vector":
+    kind = TASKS.load(plan.task).KIND
+    if kind == "vector":
         return 8 * outputs
+    if kind == "boxes":
+        return 4 * BOXES * (2 * plan.ndim + 1)
     return voxels * (outputs if getattr(plan.task_options, "regions", False) else 1)
 
 
@@ -283,7 +287,10 @@ def _batch(plan: Plan, outputs: int) -> Batch:
     """One part of a batch as the task encodes it."""
     size, options = plan.training.batch, plan.task_options
     image = torch.empty(size, len(plan.channels), *plan.patch)
-    if TASKS.load(plan.task).KIND == "vector":
+    kind = TASKS.load(plan.task).KIND
+    if kind == "boxes":
+        target = torch.zeros(size, BOXES, 2 * plan.ndim + 1)
+    elif kind == "vector":
         target = torch.zeros((size, outputs) if getattr(options, "multilabel", False) else (size,), dtype=torch.int64)
     else:
         regions = outputs if getattr(options, "regions", False) else 1

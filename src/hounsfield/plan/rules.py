@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hounsfield.core.errors import InputError
-from hounsfield.core.fingerprint import Fingerprint
+from hounsfield.core.fingerprint import Fingerprint, Spread
 from hounsfield.core.plan import Augment, Class, Grid, Inference, Normalise, Plan, Training
 from hounsfield.models import MODELS
 from hounsfield.plan.symmetry import Likeness
@@ -20,10 +20,22 @@ ANISOTROPIC = 3.0  # spacing ratio above which an axis is not treated like the o
 # by fours (435), 0.801 from windows of 512x544 by twos (519).
 WINDOW_VOXELS = {"cpu": {2: 2**16, 3: 2**18}, "cuda": {2: 2**20, 3: 2**21}}
 STEP_VOXELS = {"cpu": {2: 2**17, 3: 2**18}, "cuda": {2: 2**22, 3: 2**22}}
-LEAST_BATCH = {"dense": {2: 2, 3: 2}, "vector": {2: 16, 3: 4}}  # a label for a whole image is a noisy gradient
+LEAST_BATCH = {
+    "dense": {2: 2, 3: 2},
+    "vector": {2: 16, 3: 4},
+    "boxes": {2: 4, 3: 2},
+}  # a label for a whole image is a noisy gradient
 # Of each random change. Hippocampus, 2,600 steps: Dice 0.8904 at 0.2, 0.8896 at 0.5. Breast ultrasound in a minute: AUROC 0.06
 # less without changes (docs/results.md).
-PROBABILITY = {"dense": 0.2, "vector": 0.5}
+PROBABILITY = {"dense": 0.2, "vector": 0.5, "boxes": 0.5}
+RATE = {"dense": (3e-3, 1e-2), "vector": (2e-3, 5e-2), "boxes": (2e-3, 1e-2)}  # peak of the cycle, and weight decay
+TRIED_RATE = {
+    "dense": "; a third of it gave 0.053 Dice less on hippocampi in a minute",
+    "vector": "; a third of it gave the same AUROC within 0.02 on breast ultrasound",
+    "boxes": "",
+}
+SEEN = 12.0  # voxels that the smallest tenth of the boxes is wide, where the image has them
+ALIKE = 1.25  # times that proportions of pictures may differ for all to be brought to one size
 FOREGROUND = 0.33  # of the windows that do not hold a whole image are centred on a class
 WHOLE = 0.95  # of the median image in a window: then there is nothing to centre
 MOST_FINER = 8.0  # times that a coarse axis is resampled finer
@@ -41,7 +53,7 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
     member = TASKS.load(task)
     name = model or member.MODEL
     reasons: dict[str, str] = {"model": f"the default for {task}" if model is None else "chosen with --model"}
-    whole = member.KIND == "vector"
+    kind = member.KIND
     if int(np.prod(facts.shape_max)) <= 1:
         raise InputError(
             "WRONG_DIMENSION",
@@ -50,17 +62,19 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
             expected="more than one voxel to tell apart",
             fix="check how they were exported",
         )
-    grid = _grid(facts, whole, reasons)
+    grid = _grid(facts, kind, device, reasons)
     patch = grid.size if grid.size is not None else _patch(facts, grid, device, reasons)
     decision = member.rules(facts)
     reasons.update({f"task_options.{k}": v for k, v in decision.reasons.items()})
     network = MODELS.load(name)
-    shape = network.rules(patch, _voxel(facts, grid))
+    shape = network.rules(patch, _voxel(facts, grid), _smallest(facts, grid))
     reasons.update({f"model_options.{k}": v for k, v in shape.reasons.items()})
     options = network.Options.parse(shape.changes, "model rules")
-    if not whole:
+    if kind != "vector":
         multiple = network.stride(options, facts.ndim)
         patch = tuple(_multiple(p, n, m) for p, n, m in zip(patch, _shape(facts, grid), multiple, strict=True))
+    if grid.size is not None:
+        grid = grid.model_copy(update={"size": patch})
     return Plan(
         task=task,
         model=name,
@@ -70,9 +84,9 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
         grid=grid,
         normalise=_normalise(facts, reasons),
         patch=patch,
-        augment=(augment := _augment(facts, patch, grid, whole, reasons)),
-        training=_training(facts, patch, whole, device, reasons),
-        inference=_inference(augment, whole, reasons),
+        augment=(augment := _augment(facts, patch, grid, kind, reasons)),
+        training=_training(facts, patch, grid, kind, device, reasons),
+        inference=_inference(augment, grid.size is not None, reasons),
         task_options=member.Options.parse(decision.changes, "task rules"),
         model_options=options,
         seed=seed,
@@ -103,26 +117,29 @@ def check(plan: Plan) -> None:
         )
 
 
-def _training(facts: Fingerprint, patch: tuple[int, ...], whole: bool, device: str, reasons: dict[str, str]) -> Training:
+def _training(
+    facts: Fingerprint, patch: tuple[int, ...], grid: Grid, kind: str, device: str, reasons: dict[str, str]
+) -> Training:
+    whole = kind == "vector"
     step = STEP_VOXELS["cpu" if device == "cpu" else "cuda"][facts.ndim]
-    least = LEAST_BATCH["vector" if whole else "dense"][facts.ndim]
+    least = LEAST_BATCH[kind][facts.ndim]
     voxels = int(np.prod(patch))
     batch = min(max(least, step // voxels), 32, max(2, facts.cases // 8))
     reasons["training.batch"] = f"{voxels:,} voxels a window, about {step:,} a step, {facts.cases} cases"
-    rate, decay = (2e-3, 5e-2) if whole else (3e-3, 1e-2)
-    reasons["training.lr"] = "AdamW on one cycle; a third of it " + (
-        "gave the same AUROC within 0.02 on breast ultrasound" if whole else "gave 0.053 Dice less on hippocampi in a minute"
-    )
+    rate, decay = RATE[kind]
+    reasons["training.lr"] = "AdamW on one cycle" + TRIED_RATE[kind]
     reasons["training.ema"] = "the rate anneals to nothing: an average of the last weights changed figures by -0.002"
-    reasons["training.weight_decay"] = "whole images: a label for each" if whole else "a label for every voxel"
+    reasons["training.weight_decay"] = "whole images: a label for each" if whole else "labels all over the image"
     if whole:
         return Training(batch=batch, lr=rate, weight_decay=decay, foreground=0.0)
-    seen = np.prod([min(1.0, p / n) for p, n in zip(patch, facts.shape_median, strict=True)])
+    held = facts.shape_median if grid.size is None else grid.size
+    seen = np.prod([min(1.0, p / n) for p, n in zip(patch, held, strict=True)])
     rarest = min((c.fraction for c in facts.classes), default=0.0)
+    of = "boxes" if kind == "boxes" else "voxels"
     whole_image = bool(seen > WHOLE)
     share = "no window centred on a class" if whole_image else "a third of the windows centred on a class"
     reasons["training.foreground"] = (
-        f"{share}: one holds {seen:.0%} of the median image; the rarest class is {rarest:.2%} of the voxels"
+        f"{share}: one holds {seen:.0%} of the median image; the rarest class is {rarest:.2%} of the {of}"
     )
     return Training(batch=batch, lr=rate, weight_decay=decay, foreground=0.0 if whole_image else FOREGROUND)
 
@@ -149,8 +166,41 @@ def _voxel(facts: Fingerprint, grid: Grid) -> tuple[float, ...]:
     return grid.spacing or facts.spacing_median
 
 
-def _grid(facts: Fingerprint, whole: bool, reasons: dict[str, str]) -> Grid:
-    if whole:
+def _smallest(facts: Fingerprint, grid: Grid) -> tuple[float, ...] | None:
+    """The side that a tenth of the boxes stays below, per axis in voxels of the model grid; None without boxes."""
+    sides = [c.box_sides for c in facts.classes if c.box_sides]
+    if not sides:
+        return None
+    least = [min(_tenth(spreads[k]) for spreads in sides) for k in range(facts.ndim)]
+    voxel = _voxel(facts, grid)
+    return tuple(n * a / b for n, a, b in zip(least, facts.spacing_median, voxel, strict=True))
+
+
+def _tenth(spread: Spread) -> float:
+    """The number that a tenth of those counted stays below, evenly spread within each bin."""
+    counts = np.cumsum((0, *spread.histogram))
+    return float(np.interp(0.1 * counts[-1], counts, spread.edges)) if counts[-1] else spread.min
+
+
+def _picture_grid(facts: Fingerprint, device: str, reasons: dict[str, str]) -> Grid | None:
+    """One size for all pictures of nearly the same proportions: as many voxels as a step holds, and more where the small boxes
+    would else be lost; None where proportions differ."""
+    low, high = facts.shape_min, facts.shape_max
+    if max(high[0] * low[1], high[1] * low[0]) > ALIKE * min(high[0] * high[1], facts.shape_median[0] * facts.shape_median[1]):
+        return None
+    shape, limit = facts.shape_median, STEP_VOXELS["cpu" if device == "cpu" else "cuda"][2]
+    smallest = _smallest(facts, Grid()) or (SEEN, SEEN)
+    scale = min(1.0, max((limit / (shape[0] * shape[1])) ** 0.5, SEEN / min(smallest)))
+    size = tuple(max(1, round(n * scale)) for n in shape)
+    wide = f"the smallest tenth of the boxes is then {min(smallest) * scale:.0f} wide"
+    reasons["grid.size"] = f"median shape {_by(shape)}, about {limit:,} voxels; {wide}"
+    return Grid(size=size)
+
+
+def _grid(facts: Fingerprint, kind: str, device: str, reasons: dict[str, str]) -> Grid:
+    if kind == "boxes" and facts.ndim == 2 and (grid := _picture_grid(facts, device, reasons)) is not None:
+        return grid
+    if kind == "vector":
         longest, largest, least = max(facts.shape_median), LARGEST_IMAGE[facts.ndim], LEAST_IMAGE[facts.ndim]
         scale = min(1.0, largest / longest) if longest >= least else float(round(least / longest))
         size = tuple(max(1, round(n * scale)) for n in facts.shape_median)
@@ -209,7 +259,8 @@ def _normalise(facts: Fingerprint, reasons: dict[str, str]) -> tuple[Normalise, 
     )
 
 
-def _augment(facts: Fingerprint, patch: tuple[int, ...], grid: Grid, whole: bool, reasons: dict[str, str]) -> Augment:
+def _augment(facts: Fingerprint, patch: tuple[int, ...], grid: Grid, kind: str, reasons: dict[str, str]) -> Augment:
+    whole = kind == "vector"
     turn = 15.0
     rotation: tuple[float, ...] = (turn,)
     voxel = _voxel(facts, grid)
@@ -219,14 +270,18 @@ def _augment(facts: Fingerprint, patch: tuple[int, ...], grid: Grid, whole: bool
         where = "in the plane alone" if flat else "about every axis"
         reasons["augment.rotation"] = f"voxels {max(voxel) / min(voxel):.1f} times as long as wide: {where}"
     mirror = _mirror(facts, reasons)
-    probability = PROBABILITY["vector" if whole else "dense"]
+    probability = PROBABILITY[kind]
     labels = (
         f"{facts.cases} labels"
         if whole
+        else f"{sum(c.boxes for c in facts.classes):,} boxes"
+        if kind == "boxes"
         else f"{facts.voxels or facts.cases * int(np.prod(facts.shape_median)):,} labelled voxels"
     )
-    reasons["augment.probability"] = f"{labels}: {'few' if whole else 'many, which need less change'}"
-    return Augment(probability=probability, rotation=rotation, mirror=mirror, elastic=0.0 if whole else 1.0, low_resolution=1.5)
+    reasons["augment.probability"] = f"{labels}: {'many, which need less change' if kind == 'dense' else 'few'}"
+    return Augment(
+        probability=probability, rotation=rotation, mirror=mirror, elastic=1.0 if kind == "dense" else 0.0, low_resolution=1.5
+    )
 
 
 def _mirror(facts: Fingerprint, reasons: dict[str, str]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,7 +26,22 @@ if TYPE_CHECKING:
     from hounsfield.data.prepare import Placement, Prepared
 
 RGB = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
 Row = Mapping[str, float | str]  # one case of the per-case table
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """A curve over decisions. below, beside: names of its axes. about: what it shows. lines: (class index, x, y), both (P,), y
+    in [0, 1] and x from `least` to `most`."""
+
+    title: str
+    below: str
+    beside: str
+    about: str
+    lines: tuple[tuple[int, Floats, Floats], ...]
+    most: float = 1.0
+    least: float = 0.0
 
 
 class Metrics(Protocol):
@@ -41,6 +57,9 @@ class Metrics(Protocol):
 
     def summary(self, rows: Sequence[Row], patients: Sequence[str | None]) -> Mapping[str, Interval]:
         """Figures with 95% intervals by patient. patients: of each row, None where unknown."""
+
+    def curves(self, rows: Sequence[Row]) -> Sequence[Curve]:
+        """What a report draws beside the figures; () for nothing."""
 
 
 class Solver(Protocol):
@@ -74,8 +93,8 @@ class Solver(Protocol):
     def write(self, prediction: Prediction, sample: Sample, folder: Path) -> Path | None:
         """The prediction's file below `folder`, named by the sample; None where `finish` writes one table for all."""
 
-    def finish(self, predictions: Mapping[str, Prediction], folder: Path) -> Path | None:
-        """What is written once for all cases."""
+    def finish(self, predictions: Sequence[tuple[Sample, Prediction]], folder: Path) -> Path | None:
+        """What is written once for all cases for which `write` wrote nothing."""
 
 
 class Task(Protocol):

@@ -24,7 +24,7 @@ from hounsfield.data.loader import Batch
 from hounsfield.data.prepare import Placement, Prepared
 from hounsfield.io.limits import atomic
 from hounsfield.metrics import bootstrap, ranking
-from hounsfield.tasks import RGB, Row
+from hounsfield.tasks import RGB, Curve, Row
 from hounsfield.tasks.parts import drawing
 from hounsfield.tasks.parts.windows import flips
 
@@ -151,16 +151,16 @@ class Solver:
     def write(self, prediction: Prediction, sample: Sample, folder: Path) -> Path | None:
         return None
 
-    def finish(self, predictions: Mapping[str, Prediction], folder: Path) -> Path:
+    def finish(self, predictions: Sequence[tuple[Sample, Prediction]], folder: Path) -> Path:
         """`predictions.csv`: id, then one probability column per class."""
         path = folder / "predictions.csv"
         folder.mkdir(parents=True, exist_ok=True)
         with atomic(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
             table.writerow(["id", *(c.name for c in self.plan.classes)])
-            for name, prediction in predictions.items():
+            for sample, prediction in predictions:
                 assert isinstance(prediction, ClassScores)
-                table.writerow([name, *(f"{p:.6f}" for p in prediction.probabilities)])
+                table.writerow([sample.id, *(f"{p:.6f}" for p in prediction.probabilities)])
         return path
 
 
@@ -193,6 +193,9 @@ class Metrics:
         true, unknown = _names(row, "truth"), _names(row, "unknown")
         known = [(float(row[f"p_{c.name}"]), c.name in true) for c in self.classes if c.name not in unknown]
         return min((p if is_true else 1 - p for p, is_true in known), default=float("nan"))
+
+    def curves(self, rows: Sequence[Row]) -> Sequence[Curve]:
+        return ()
 
     def summary(self, rows: Sequence[Row], patients: Sequence[str | None]) -> Mapping[str, bootstrap.Interval]:
         names = [c.name for c in self.classes]

@@ -23,7 +23,7 @@ from hounsfield.data.dataset import Dataset
 from hounsfield.data.loader import Batch
 from hounsfield.data.prepare import IGNORE, Placement, Prepared, prepare_labels
 from hounsfield.metrics import bootstrap, overlap
-from hounsfield.tasks import RGB, Row
+from hounsfield.tasks import RGB, Curve, Row
 from hounsfield.tasks.parts import drawing, losses
 from hounsfield.tasks.parts.windows import Slab, flips, slabs
 
@@ -163,7 +163,7 @@ class Solver:
         io.write(prediction, path, overwrite=True)
         return path
 
-    def finish(self, predictions: Mapping[str, Prediction], folder: Path) -> Path | None:
+    def finish(self, predictions: Sequence[tuple[Sample, Prediction]], folder: Path) -> Path | None:
         return None
 
     def _activate(self, logits: Tensor) -> Tensor:
@@ -201,6 +201,9 @@ class Metrics:
 
     def worth(self, row: Row) -> float:
         return float(row["dice"])
+
+    def curves(self, rows: Sequence[Row]) -> Sequence[Curve]:
+        return ()
 
     def summary(self, rows: Sequence[Row], patients: Sequence[str | None]) -> Mapping[str, bootstrap.Interval]:
         names = ["dice", "iou", *(f"{m}_{c.name}" for m in ("dice", "iou") for c in self.classes)]

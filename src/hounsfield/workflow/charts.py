@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from hounsfield.core.plan import Class
+from hounsfield.tasks import Curve
 from hounsfield.workflow.run import Run
 from hounsfield.workflow.svg import Axes, Floats, Ints, chart
 
@@ -51,6 +53,20 @@ def curves(logs: Mapping[str, Log], headline: str, final: float = math.nan) -> t
         return ()
     charts = [_losses(logs), _looks(logs, headline, final), _rates(logs)]
     return tuple(made for made in charts if made is not None)
+
+
+def decision_curves(drawn: Sequence[Curve], classes: Sequence[Class]) -> tuple[Chart, ...]:
+    """Curves of a task over its decisions, each class in its colour; none that has no line."""
+    charts = []
+    for curve in drawn:
+        axes = Axes((curve.least, curve.most), (0.0, 1.0))
+        marks = []
+        for k, x, y in curve.lines:
+            keep = thinned(len(x))
+            marks.append(axes.line(x[keep], y[keep], f"rgb{classes[k].colour}", about=classes[k].name))
+        if marks:
+            charts.append(Chart(curve.title, curve.about, chart(axes, marks, curve.below, curve.beside)))
+    return tuple(charts)
 
 
 def strip(values: Sequence[float], low: float = 0.0, high: float = 1.0) -> str:

@@ -16,6 +16,7 @@ from hounsfield.core.image import Image
 from hounsfield.core.plan import Plan
 from hounsfield.core.sample import LazyImage, Sample
 from hounsfield.data.dataset import Dataset
+from hounsfield.data.mask_boxes import for_task
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.metrics.bootstrap import Interval
@@ -79,7 +80,7 @@ def evaluate(
     trained = Path(opened.record["data"])
     path = trained if data is None else Path(data)
     own = path.resolve() == trained.resolve()
-    dataset = opened.dataset(choices) if own else open_dataset(path, choices=choices)
+    dataset = opened.dataset(choices) if own else for_task(open_dataset(path, choices=choices), opened.plan.task)
     for note in () if own else dataset.notes:
         console.say(f"  {note}")
     TASKS.load(opened.plan.task).targets(dataset)
@@ -150,7 +151,12 @@ def _in_classes_of(plan: Plan, dataset: Dataset) -> Dataset:
             known = tuple(range(len(index))) if known is None and lacking else known
             known = None if known is None else tuple(index[k] for k in known)
             return replace(sample, target=tuple(index[k] for k in target), known_classes=known)
-        if target is not None and not isinstance(target, Boxes) and any(old != new for old, new in values):
+        if isinstance(target, Boxes):
+            labels = np.array([index[k] for k in target.labels.tolist()], dtype=np.int64)
+            known = tuple(range(len(index))) if known is None and lacking else known
+            known = None if known is None else tuple(sorted(index[k] for k in known))
+            return replace(sample, target=Boxes(target.corners, labels), known_classes=known)
+        if target is not None and any(old != new for old, new in values):
             return replace(sample, target=_Relabelled(target, values))
         return sample
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 
+from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import CODES, InputError, ResourceError
 from hounsfield.core.image import Image
 from hounsfield.core.plan import Plan
@@ -93,13 +94,12 @@ def gallery(
     if evaluation is None:
         return Gallery(no_cases="nothing was evaluated yet")
     watch = _Watch(seconds)
-    dense = TASKS.load(run.plan.task).KIND == "dense"
+    kind = TASKS.load(run.plan.task).KIND
     slices = ", the slice with most of the truth" if run.plan.ndim == 3 else ""
-    key = (
-        f"Left the image{slices}; right the truth filled and the prediction outlined, each class in its colour."
-        if dense
-        else ""
-    )
+    key = {
+        "dense": f"Left the image{slices}; right the truth filled and the prediction outlined, each class in its colour.",
+        "boxes": f"Left the image{slices}; right the truth dashed and the prediction drawn through, each class in its colour.",
+    }.get(kind, "")
     try:
         chosen = _pick(run, evaluation)
         predictor_of = _predictors(run, device, folds if evaluation.part == "folds" else ())
@@ -183,6 +183,11 @@ def _heat(plan: Plan, case: _Drawn) -> Picture:
     if isinstance(case.prediction, ClassScores):
         target, where = int(np.argmax(case.prediction.probabilities)), None
         said = "the class that was predicted"
+    elif isinstance(case.prediction, Boxes):
+        scores = case.prediction.scores
+        surest = None if scores is None or not len(scores) else int(np.argmax(scores))
+        target, where = 0 if surest is None else int(case.prediction.labels[surest]), None
+        said = "the class of the box with the highest score"
     else:
         assert isinstance(case.prediction, Image)
         target, where = _largest(plan, case.prediction), case.prediction

@@ -106,13 +106,13 @@ def predict(
     console.say(
         f"{len(samples)} cases, {opened.plan.task} with {opened.plan.model} on {next(predictor.models[0].parameters()).device}"
     )
-    table: dict[str, Prediction] = {}
+    table: list[tuple[Sample, Prediction]] = []
     written: list[Path] = []
     for sample in track(console, "predicting", samples):
         prediction = predictor(sample)
         path = predictor.solver.write(prediction, sample, folder)
         if path is None:
-            table[sample.id] = prediction
+            table.append((sample, prediction))
         else:
             written.append(path)
     last = predictor.solver.finish(table, folder)
@@ -157,7 +157,7 @@ def _refuse_collisions(samples: Sequence[Sample], folder: Path, overwrite: bool)
                 fix="predict them into different folders",
             )
         seen[sample.id] = sample
-    names = ["predictions.csv", *(f"{s.id}{suffix}" for s in samples for suffix in (".nii.gz", ".png"))]
+    names = ["predictions.csv", "predictions.json", *(f"{s.id}{suffix}" for s in samples for suffix in (".nii.gz", ".png"))]
     there = [name for name in names if (folder / name).exists()]
     inputs = {lazy.path.resolve() for sample in samples for lazy in sample.images}
     own = [name for name in there if (folder / name).resolve() in inputs]

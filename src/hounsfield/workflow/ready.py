@@ -12,6 +12,7 @@ from hounsfield.core.sample import Sample
 from hounsfield.data.audit import Audit, audit
 from hounsfield.data.cache import cache_root
 from hounsfield.data.dataset import Dataset
+from hounsfield.data.mask_boxes import for_task
 from hounsfield.data.readers import open_dataset, unknown_layout
 from hounsfield.data.split import Split, make_split
 from hounsfield.io.formats import DEFAULT, Choices
@@ -76,6 +77,7 @@ def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
     task = options.task or dataset.kind
     if task is None:
         raise unknown_layout(Path(data))
+    dataset = for_task(dataset, task)
     TASKS.load(task).targets(dataset)
     split = make_split(dataset, options.seed, test=options.test, folds=options.folds, leave_out=options.leave_out)
     ready = audited(dataset, split, console, strict=options.strict)

@@ -23,6 +23,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import Fingerprint
 from hounsfield.core.plan import Plan
 from hounsfield.data.dataset import Dataset
+from hounsfield.data.mask_boxes import for_task
 from hounsfield.data.readers import open_dataset
 from hounsfield.data.split import Split
 from hounsfield.io.formats import DEFAULT, Choices
@@ -85,7 +86,8 @@ class Run:
         """
         record = self.record
         then = Choices.parse(record.get("choices", {}), self.root / "run.json")
-        return open_dataset(Path(record["data"]), record.get("reader"), record.get("patient_regex"), choices.over(then))
+        found = open_dataset(Path(record["data"]), record.get("reader"), record.get("patient_regex"), choices.over(then))
+        return for_task(found, self.plan.task)
 
     @property
     def members(self) -> list[Path]:

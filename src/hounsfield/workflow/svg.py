@@ -43,8 +43,8 @@ class Axes:
     def line(
         self, x: Floats, y: Floats, ink: str = "accent", *, width: float = 1.6, opacity: float = 1, about: str = ""
     ) -> str:
-        """about: shown where the pointer rests."""
-        style = f'fill="none" stroke="var(--{ink})" stroke-width="{width:g}" stroke-opacity="{opacity:g}"'
+        """ink: one of the page's colours, or "rgb(...)". about: shown where the pointer rests."""
+        style = f'fill="none" stroke="{_colour(ink)}" stroke-width="{width:g}" stroke-opacity="{opacity:g}"'
         return f'<path d="{self._path(x, y)}" {style}>{_title(about)}</path>'
 
     def band(self, x: Floats, low: Floats, high: Floats, ink: str = "accent", *, opacity: float = 1, about: str = "") -> str:
@@ -97,6 +97,10 @@ def ticks(low: float, high: float, most: int = TICKS) -> list[tuple[float, str]]
         return [(v, f"{v:.3g}" if v else "0") for v in values]
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return [(v, f"{v:,.{digits}f}") for v in values]
+
+
+def _colour(ink: str) -> str:
+    return ink if ink.startswith("rgb(") else f"var(--{ink})"
 
 
 def _title(about: str) -> str:

@@ -10,7 +10,7 @@ from typing import Any, Final
 from hounsfield.core.plan import Class, Plan
 from hounsfield.metrics.bootstrap import Interval
 from hounsfield.tasks import Metrics, Row
-from hounsfield.workflow.charts import strip
+from hounsfield.workflow.charts import Chart, decision_curves, strip
 from hounsfield.workflow.confusions import SHOWN, Matrix, Recognised, is_multilabel, matrix, recognised
 from hounsfield.workflow.console import first_few
 from hounsfield.workflow.evaluate import Evaluation
@@ -26,7 +26,17 @@ USES: Final = {
     "training": "Used for training: says nothing about new cases.",
     "another dataset": "Another dataset than the one trained on.",
 }
-TITLES: Final = {"auroc": "AUROC", "iou": "IoU"}
+TITLES: Final = {
+    "auroc": "AUROC",
+    "iou": "IoU",
+    "map50": "mAP at IoU 0.5",
+    "map": "mAP at IoU 0.5 to 0.95",
+    "map10": "mAP at IoU 0.1",
+    "froc": "FROC",
+    "sensitivity_at_1": "Sensitivity at 1 false positive an image",
+    "image_auroc": "AUROC of images",
+    **{f"sensitivity_{size}": f"Sensitivity, {size} ones" for size in ("small", "medium", "large")},
+}
 # What a figure says, for a reader of another field.
 MEANINGS: Final = {
     "auroc": "how often a case with the finding is ranked above one without: 0.5 is chance, 1 perfect",
@@ -36,6 +46,11 @@ MEANINGS: Final = {
     "specificity": "the share of cases without the finding that was recognised",
     "average_precision": "precision averaged over all sensitivities: by chance the share of cases with the finding",
     "dice": "the overlap of predicted and true region (twice what they share over the sum of both): 0 none, 1 perfect",
+    "map50": "average precision of boxes that overlap the truth by half: 0 none found, 1 all found and nothing else",
+    "map": "the mean of it over ten overlaps, as COCO counts",
+    "map10": "the same for boxes that hardly need to overlap: whether things are found, not how exactly",
+    "froc": "mean sensitivity at 1/8 to 8 false positives an image",
+    "image_auroc": "how often an image with a box is ranked above one without",
     "iou": "the overlap of predicted and true region (what they share over their union): 0 none, 1 perfect",
 }
 WORST: Final = 10  # cases listed by name
@@ -61,7 +76,7 @@ class Figure:
 class Section:
     """One evaluation. note: what is said of every figure; about: what they speak of. whole: figures over all classes; measures
     and classes: those that each class has; recognised and matrix: of a classification; worst: (id, what was found there), the
-    worst first."""
+    worst first; curves: over decisions, as the task has them."""
 
     part: str
     use: str
@@ -74,6 +89,7 @@ class Section:
     recognised: tuple[Recognised, ...]
     matrix: Matrix | None
     worst: tuple[tuple[str, str], ...]
+    curves: tuple[Chart, ...] = ()
 
     @property
     def poorest(self) -> list[Figure]:
@@ -139,6 +155,7 @@ def section(evaluation: Evaluation, plan: Plan, metrics: Metrics) -> Section:
         recognised=recognised(evaluation.rows, plan),
         matrix=matrix(evaluation.rows, plan),
         worst=tuple((str(r["id"]), describe(r, evaluation.headline, plan.classes)) for r in rows[:WORST]),
+        curves=decision_curves(metrics.curves(evaluation.rows), plan.classes),
     )
 
 
@@ -148,6 +165,8 @@ def describe(row: Row, headline: str, classes: Sequence[Class]) -> str:
         given = row.get(f"p_{row['prediction']}")
         probability = "" if given is None else f" ({float(given):.2f})"
         return f"truth {row['truth'] or 'none'}, predicted {row['prediction'] or 'none'}{probability}"
+    if "found" in row:
+        return f"{row['found']:.0f} found, {row['missed']:.0f} missed, {row['false']:.0f} false"
     each = {c.name: float(row[name]) for c in classes if (name := f"{headline}_{c.name}") in row}
     if len(each) > NAMED:
         each = dict(sorted(each.items(), key=lambda pair: pair[1])[:NAMED])
@@ -176,8 +195,9 @@ def _group(group: str, values: Mapping[str, Any], reasons: Mapping[str, str]) ->
 
 def _class_figure(c: Class, measures: Sequence[str], evaluation: Evaluation, common: Collection[str]) -> Figure:
     intervals = tuple(evaluation.metrics[f"{m}_{c.name}"] for m in measures)
-    values = [float(r[f"{measures[0]}_{c.name}"]) for r in evaluation.rows]
-    return Figure(c.name, intervals, _rest(intervals, common), colour=c.colour, spread=strip(values))
+    of_cases = f"{measures[0]}_{c.name}"
+    values = [float(r[of_cases]) for r in evaluation.rows if of_cases in r]  # a precision over all cases has none for each
+    return Figure(c.name, intervals, _rest(intervals, common), colour=c.colour, spread=strip(values) if values else "")
 
 
 def _rest(intervals: Iterable[Interval], common: Collection[str]) -> str:

@@ -48,12 +48,12 @@ def refused(code: str, path: Path) -> str:
 
 
 def test_corners_count_from_one_and_the_last_pixel_belongs_to_the_box(tmp_path: Path) -> None:
-    write(tmp_path, "a", [("cell", 1, 1, 30, 20), ("plate", 3, 5, 3, 9)])
+    write(tmp_path, "a", [("cell", 1, 1, 30, 20), ("plate", 3, 5, 4, 9)])
     write(tmp_path, "b", [])
     data = open_dataset(tmp_path)
     assert (data.reader, data.kind, data.channels) == ("voc", "detection", ("intensity",))
     assert [(c.value, c.name) for c in data.classes] == [(1, "cell"), (2, "plate")]
-    assert boxes(data, "a") == [("cell", [0, 0, 20, 30]), ("plate", [4, 2, 9, 3])]
+    assert boxes(data, "a") == [("cell", [0, 0, 20, 30]), ("plate", [4, 2, 9, 4])]
     assert boxes(data, "b") == []
     assert data.notes == ()
 

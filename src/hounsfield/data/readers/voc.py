@@ -67,7 +67,7 @@ def read(path: Path, choices: Choices) -> Dataset:
     first = 0 if any(min(corners[:2]) < 1 for a in found for _, corners in a.objects) else 1
     cleaned = {
         a.path.stem: clean(
-            [(ymin - first, xmin - first, ymax, xmax) for _, (xmin, ymin, xmax, ymax) in a.objects],
+            [_half_open(corners, first) for _, corners in a.objects],
             [index[name] for name, _ in a.objects],
             a.shape,
         )
@@ -97,6 +97,13 @@ def read(path: Path, choices: Choices) -> Dataset:
         path,
         notes=left + notes(cleaned),
     )
+
+
+def _half_open(corners: tuple[float, ...], first: int) -> tuple[float, float, float, float]:
+    """First row and column, last row and column. Equal corners, which would be one pixel, are a slip: no extent."""
+    xmin, ymin, xmax, ymax = corners
+    thin = xmax <= xmin or ymax <= ymin
+    return (0.0, 0.0, 0.0, 0.0) if thin else (ymin - first, xmin - first, ymax, xmax)
 
 
 def _files(path: Path) -> list[Path]:

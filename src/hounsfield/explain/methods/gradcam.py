@@ -81,6 +81,8 @@ class _Features:
         )
 
     def _see(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        if module is self.model and isinstance(output, tuple):  # maps of several scales
+            self.dense = True
         if not isinstance(output, Tensor) or output.ndim != self.ndim + 2 or not output.requires_grad:
             return
         self.dense = self.dense or module is self.model

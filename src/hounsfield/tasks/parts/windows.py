@@ -101,7 +101,7 @@ def _stream(
             pending.append(_Sums(begun, torch.zeros((channels, *shape), device=device), torch.zeros(shape, device=device)))
             begun = end
         for corner in product([start], touching, *grid[2:]):
-            out = model(_window(x, corner, patch).to(device)[None])[0].float()
+            out = model(window(x, corner, patch).to(device)[None])[0].float()
             here, there = [], []
             for axis, c in enumerate(corner[1:], start=1):
                 low, high = (first, last) if axis == 1 else (0, size[axis])
@@ -135,7 +135,7 @@ class _Sums:
             self.votes[(mine, *there)] += weight[its]
 
 
-def _window(x: Tensor, corner: Sequence[int], patch: Sequence[int]) -> Tensor:
+def window(x: Tensor, corner: Sequence[int], patch: Sequence[int]) -> Tensor:
     """x[corner : corner + patch], its border repeated where x is smaller."""
     window = x[(slice(None), *[slice(max(0, c), c + p) for c, p in zip(corner, patch, strict=True)])]
     before = [max(0, -c) for c in corner]

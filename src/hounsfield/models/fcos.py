@@ -1,0 +1,93 @@
+"""A detector of one stage and without anchors: boxes from an image of any size, in two and three dimensions.
+
+Tian, Shen, Chen, He: "FCOS: fully convolutional one-stage object detection", ICCV 2019, on residual blocks (He et al., CVPR
+2016) with a feature pyramid (Lin et al., CVPR 2017). Without centre-ness: which places learn a box is decided by how well they
+find it (`tasks/parts/assign.py`), so that their scores say it already.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from hounsfield.core import plan
+from hounsfield.models.parts import pyramid
+from hounsfield.models.parts.blocks import GROUP, STANDARDISED_CONV, ConvBlock, ResidualBlock, Style, group_norm, initialise
+from hounsfield.models.parts.pyramid import Head, Pyramid
+
+OUTPUT: Literal["boxes"] = "boxes"
+
+STYLE = Style(STANDARDISED_CONV, group_norm, lambda: nn.ReLU(inplace=True))
+
+
+class Options(plan.Options):
+    """width: channels of the level of stride 4, doubled at each further one up to max_width; half of it before.
+    strides: the step to each level, per axis, or one number for all. blocks: residual blocks of each level but the first.
+    finest: the first level, counted from 1, on which boxes are drawn; all coarser ones follow. depth: convolutions of the head.
+    """
+
+    width: int = Field(default=32, ge=2 * GROUP, multiple_of=2 * GROUP)
+    max_width: int = Field(default=256, ge=2 * GROUP, multiple_of=2 * GROUP)
+    strides: tuple[tuple[PositiveInt, ...], ...] = Field(default=((2,),) * 5, min_length=2)
+    blocks: int = Field(default=2, ge=1)
+    finest: int = Field(default=3, ge=1)
+    depth: int = Field(default=2, ge=1)
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> Self:
+        if self.finest > len(self.strides):
+            raise ValueError(f"finest = {self.finest} of {len(self.strides)} levels")
+        return self
+
+
+class FCOS(nn.Module):
+    """(B, C, *spatial) -> a tuple of maps (B, K + 2n, *spatial / stride), from fine to coarse."""
+
+    def __init__(self, options: Options, in_channels: int, out_channels: int, ndim: int) -> None:
+        super().__init__()
+        steps = pyramid.steps(options.strides, ndim)
+        self.stride = stride(options, ndim)
+        widths = pyramid.widths(options.width, options.max_width, len(steps))
+        stages: list[nn.Module] = [ConvBlock(STYLE, in_channels, widths[0], (5,) * ndim, steps[0])]
+        for k in range(1, len(steps)):
+            first = ResidualBlock(STYLE, widths[k - 1], widths[k], (3,) * ndim, steps[k])
+            more = (ResidualBlock(STYLE, widths[k], widths[k], (3,) * ndim, (1,) * ndim) for _ in range(options.blocks - 1))
+            stages.append(nn.Sequential(first, *more))
+        self.stages = nn.ModuleList(stages)
+        self.finest = options.finest - 1
+        wide = 2 * options.width
+        self.pyramid = Pyramid(STYLE, widths[self.finest :], wide, ndim)
+        self.head = Head(STYLE, wide, out_channels, len(steps) - self.finest, ndim, options.depth)
+        initialise(self)
+        self.head.begin()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        pyramid.check_size(x.shape[2:], self.stride)
+        levels = []
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)
+        out: tuple[Tensor, ...] = self.head(self.pyramid(levels[self.finest :]))
+        return out
+
+
+def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:
+    """See FCOS; out_channels: classes."""
+    return FCOS(options, in_channels, out_channels, ndim)
+
+
+def stride(options: Options, ndim: int) -> tuple[int, ...]:
+    """The product of all steps along each axis."""
+    return pyramid.stride(options.strides, ndim)
+
+
+def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[float, ...] | None = None) -> plan.Decision:
+    """Levels by the size of the image, and the finest one by the smallest usual box."""
+    return pyramid.rules(shape, voxel, smallest)
+
+
+def sizes(options: Options) -> tuple[Options, ...]:
+    """Three widths."""
+    return tuple(options.model_copy(update={"width": width}) for width in (64, 32, 16))

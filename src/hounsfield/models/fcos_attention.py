@@ -1,0 +1,102 @@
+"""The detector `fcos` on a backbone of which the coarse levels attend instead of convolving.
+
+Convolutions see edges and texture from few images; attention in windows (`parts/attention.py`) then relates what they saw. A
+hybrid of this kind learns from scratch where a pure transformer needs millions of images (Xiao et al., "Early convolutions
+help transformers see better", NeurIPS 2021).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from hounsfield.core import plan
+from hounsfield.models.parts import pyramid
+from hounsfield.models.parts.attention import AttentionBlock
+from hounsfield.models.parts.blocks import STANDARDISED_CONV, ConvBlock, ResidualBlock, Style, group_norm, initialise
+from hounsfield.models.parts.pyramid import Head, Pyramid
+
+OUTPUT: Literal["boxes"] = "boxes"
+
+STYLE = Style(STANDARDISED_CONV, group_norm, lambda: nn.ReLU(inplace=True))
+UNIT = 32  # channels: a head of attention, or two
+CONVOLVED = 2  # levels before attention begins
+
+
+class Options(plan.Options):
+    """width, max_width, strides, finest, depth: as those of `fcos`. blocks: of each level: residual ones up to stride 4,
+    attention after. window: places a side of the windows of attention."""
+
+    width: int = Field(default=32, ge=UNIT, multiple_of=UNIT)
+    max_width: int = Field(default=256, ge=UNIT, multiple_of=UNIT)
+    strides: tuple[tuple[PositiveInt, ...], ...] = Field(default=((2,),) * 5, min_length=2)
+    blocks: int = Field(default=2, ge=1)
+    finest: int = Field(default=3, ge=1)
+    depth: int = Field(default=2, ge=1)
+    window: int = Field(default=8, ge=2)
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> Self:
+        if self.finest > len(self.strides):
+            raise ValueError(f"finest = {self.finest} of {len(self.strides)} levels")
+        return self
+
+
+class FCOSAttention(nn.Module):
+    """(B, C, *spatial) -> a tuple of maps (B, K + 2n, *spatial / stride), from fine to coarse."""
+
+    def __init__(self, options: Options, in_channels: int, out_channels: int, ndim: int) -> None:
+        super().__init__()
+        steps = pyramid.steps(options.strides, ndim)
+        self.stride = stride(options, ndim)
+        widths = pyramid.widths(options.width, options.max_width, len(steps))
+        window = (options.window if ndim == 2 else max(2, options.window // 2),) * ndim
+        stages: list[nn.Module] = [ConvBlock(STYLE, in_channels, widths[0], (5,) * ndim, steps[0])]
+        for k in range(1, len(steps)):
+            blocks: list[nn.Module] = []
+            if k < CONVOLVED:
+                blocks.append(ResidualBlock(STYLE, widths[k - 1], widths[k], (3,) * ndim, steps[k]))
+                more = options.blocks - 1
+                blocks += [ResidualBlock(STYLE, widths[k], widths[k], (3,) * ndim, (1,) * ndim) for _ in range(more)]
+            else:
+                blocks.append(ConvBlock(STYLE, widths[k - 1], widths[k], (3,) * ndim, steps[k]))
+                blocks += [AttentionBlock(widths[k], window, shift=bool(b % 2)) for b in range(options.blocks)]
+            stages.append(nn.Sequential(*blocks))
+        self.stages = nn.ModuleList(stages)
+        self.finest = options.finest - 1
+        wide = 2 * options.width
+        self.pyramid = Pyramid(STYLE, widths[self.finest :], wide, ndim)
+        self.head = Head(STYLE, wide, out_channels, len(steps) - self.finest, ndim, options.depth)
+        initialise(self)
+        self.head.begin()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        pyramid.check_size(x.shape[2:], self.stride)
+        levels = []
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)
+        out: tuple[Tensor, ...] = self.head(self.pyramid(levels[self.finest :]))
+        return out
+
+
+def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:
+    """See FCOSAttention; out_channels: classes."""
+    return FCOSAttention(options, in_channels, out_channels, ndim)
+
+
+def stride(options: Options, ndim: int) -> tuple[int, ...]:
+    """The product of all steps along each axis."""
+    return pyramid.stride(options.strides, ndim)
+
+
+def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[float, ...] | None = None) -> plan.Decision:
+    """Levels by the size of the image, and the finest one by the smallest usual box."""
+    return pyramid.rules(shape, voxel, smallest)
+
+
+def sizes(options: Options) -> tuple[Options, ...]:
+    """Two widths."""
+    return tuple(options.model_copy(update={"width": width}) for width in (64, 32))
