@@ -257,6 +257,28 @@ class TestNormalise:
         np.testing.assert_allclose(out, (clipped - clipped.mean()) / clipped.std(), atol=1e-5)
         np.testing.assert_array_equal(array, kept)
 
+    def test_a_histogram_is_brought_to_the_standard_one(self) -> None:
+        array: Array = np.random.default_rng(0).gamma(2, 20, size=(40, 50)).astype(np.float32)
+        landmarks = ((1.0, 0.0), (50.0, 0.3), (99.0, 1.0))
+        own = np.percentile(array, (1, 50, 99))
+        expected = np.where(
+            array < own[1], (array - own[0]) / (own[1] - own[0]) * 0.3, 0.3 + (array - own[1]) / (own[2] - own[1]) * 0.7
+        ).clip(0, 1)
+        out = self.one(array, scope="histogram", low=0, high=1, mean=0.4, std=0.5, landmarks=landmarks)
+        np.testing.assert_allclose(out, (expected - 0.4) / 0.5, atol=1e-5)
+        # Whatever line a scanner's units lie on, and any curve that keeps the landmarks' order, ends in one histogram.
+        for other in (array * 3 - 700, np.sqrt(array)):
+            again = self.one(other.astype(np.float32), scope="histogram", low=0, high=1, mean=0.4, std=0.5, landmarks=landmarks)
+            np.testing.assert_allclose(np.percentile(again, (1, 50, 99)), [-0.8, -0.2, 1.2], atol=2e-3)
+
+    def test_a_histogram_with_one_value_for_most_voxels_keeps_its_order(self) -> None:
+        array = np.zeros((20, 20), dtype=np.float32)
+        array[0, :8] = np.arange(8)  # 98% of the voxels are 0
+        landmarks = ((1.0, 0.0), (30.0, 0.2), (60.0, 0.6), (97.0, 1.0))
+        out = self.one(array, scope="histogram", low=0, high=1, landmarks=landmarks)
+        assert out[1:].std() == 0
+        assert (np.diff(out[0, :8]) > 0).all()
+
     def test_small_units_are_units_too(self) -> None:
         array = np.random.default_rng(0).normal(3e-9, 1e-9, size=(30, 30)).astype(np.float32)
         assert self.one(array).std() == pytest.approx(1, abs=1e-3)
