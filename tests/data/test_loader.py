@@ -97,6 +97,12 @@ def places(loader: Loader, steps: int) -> Array:
     return np.stack(np.unravel_index(first.astype(int), (24, 30)), axis=1)
 
 
+def test_the_share_of_a_window_is_that_of_a_case(tmp_path: Path) -> None:
+    shapes = {"large": (16, 20), "small": (4, 6)}
+    held = entries(tmp_path, {n: (numbered(s), np.zeros((1, *s), np.uint8)) for n, s in shapes.items()})
+    assert Loader(held, plan((8, 8)), (1, 1)).share == pytest.approx((64 / 320 + 1) / 2)
+
+
 def test_windows_lie_inside_and_everywhere(small: dict[str, Entry]) -> None:
     loader = Loader(small, plan((8, 8), foreground=0.0, batch=10), (1, 1))
     assert loader.read == (8, 8)

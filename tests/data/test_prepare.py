@@ -260,50 +260,6 @@ def test_heat_is_zero_outside_the_crop() -> None:
     np.testing.assert_array_equal(back.array, np.repeat(np.where(image.array == 1, 1.0, -1.0), 2, axis=0))
 
 
-class TestNormalise:
-    def one(self, array: Array, **how: Any) -> Array:
-        normalise = Normalise(**{"scope": "case", **how})
-        out: Array = prepare(Image(array[None], Geometry.none(array.shape)), Grid(), [normalise]).tensor[0].numpy()
-        return out
-
-    def test_of_the_dataset(self) -> None:
-        array = np.arange(-2000, 2000, 40, dtype=np.int16).reshape(10, 10)
-        out = self.one(array, scope="dataset", low=-1000, high=500, mean=-50, std=250)
-        np.testing.assert_allclose(out, (array.clip(-1000, 500) + 50.0) / 250, rtol=1e-6)
-        assert array[0, 0] == -2000
-
-    @pytest.mark.parametrize("dtype", [np.float32, np.int16, np.uint8, np.float64])
-    def test_of_each_case(self, dtype: type) -> None:
-        array: Array = np.random.default_rng(0).gamma(2, 20, size=(40, 50)).clip(0, 255).astype(dtype)
-        kept = array.copy()
-        low, high = np.percentile(array, (2, 98))
-        clipped = array.astype(np.float64).clip(low, high)
-        out = self.one(array, low_percentile=2, high_percentile=98)
-        np.testing.assert_allclose(out, (clipped - clipped.mean()) / clipped.std(), atol=1e-5)
-        np.testing.assert_array_equal(array, kept)
-
-    def test_small_units_are_units_too(self) -> None:
-        array = np.random.default_rng(0).normal(3e-9, 1e-9, size=(30, 30)).astype(np.float32)
-        assert self.one(array).std() == pytest.approx(1, abs=1e-3)
-
-    @pytest.mark.parametrize("value", [0.0, 0.1, 1e7])
-    def test_a_constant_image_becomes_zeros(self, value: float) -> None:
-        np.testing.assert_array_equal(self.one(np.full((8, 8), value, dtype=np.float32)), 0)
-
-    def test_a_few_bright_voxels_are_seen(self) -> None:
-        array = np.zeros((64, 64), dtype=np.float32)
-        array[:2, :2] = 5
-        out = self.one(array)
-        assert out[0, 0] > out[-1, -1]
-
-    def test_a_large_case_is_measured_everywhere(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A step through the flat array of as many voxels as a row would see the first column alone."""
-        monkeypatch.setattr(module, "MEASURED_VOXELS", 64)
-        array = np.tile(np.arange(64, dtype=np.float32), (64, 1))
-        out = self.one(array)
-        assert (out[0, 0], out[0, -1]) == (pytest.approx(-1.6, abs=0.2), pytest.approx(1.6, abs=0.2))
-
-
 def test_wrong_channels() -> None:
     image = Image(np.zeros((3, 4, 4)), Geometry.none((4, 4)))
     with pytest.raises(InputError, match=r"^CHANNELS image: found 3 channels, expected 1, as the plan has") as error:

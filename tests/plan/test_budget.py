@@ -42,7 +42,9 @@ def test_what_is_no_budget_is_refused_with_examples() -> None:
 
 
 class FakeLoader:
-    """Ten samples; a step sees one."""
+    """Ten samples; a step sees one, or a window of it."""
+
+    share = 1.0
 
     def epochs(self, step: int) -> float:
         return step / 10
@@ -132,7 +134,17 @@ def test_more_time_than_one_network_needs_goes_into_others(monkeypatch: pytest.M
         made = settled(monkeypatch, lambda p: 0.01, Budget(seconds=seconds)).plan
         assert (made.members.seeds, made.training.steps) == (seeds, module.MOST_EPOCHS * 10), seconds
     assert "5 networks of 30 s" in made.reasons["members.seeds"]
-    assert "no more than 300 epochs" in made.reasons["training.steps"]
+    assert "no more than 300 passes over all voxels" in made.reasons["training.steps"]
+
+
+def test_a_case_of_many_windows_takes_as_many_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a window holds a fifth of a case, 100 s of 0.01 s a step go into one network, not into three."""
+    monkeypatch.setattr(FakeLoader, "share", 0.2)
+    made = settled(monkeypatch, lambda p: 0.01, Budget(seconds=100)).plan
+    assert made.members.seeds == 1
+    assert 9500 <= made.training.steps <= 9600
+    made = settled(monkeypatch, lambda p: 0.01, Budget(seconds=400)).plan
+    assert (made.members.seeds, made.training.steps) == (2, 5 * module.MOST_EPOCHS * 10)
 
 
 def test_whole_images_are_learned_sooner_and_then_by_several(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,27 @@ def test_ignored_voxels_count_for_nothing() -> None:
     assert found.classes[0].fraction == pytest.approx(2 / 7)
     assert found.empty_masks == 1
     assert found.intensity_foreground[0].mean == pytest.approx(noise(0, 1, 2, 4)[0, 0, 1:3].mean())
+
+
+def test_what_cases_were_not_searched_for_is_told_once() -> None:
+    one, two, three, four = pictures([(0,), (), (1,), (2,)])
+    samples = [replace(one, known_classes=(0, 2)), replace(two, known_classes=(0, 2)), replace(three, known_classes=(1, 0, 2))]
+    assert of([*samples, four], "classification", "abc", multilabel=True).unknown_classes == ((1,),)
+    assert of([three, four], "classification", "abc", multilabel=True).unknown_classes == ()
+
+
+def test_landmarks_are_the_mean_over_cases_of_relative_percentiles() -> None:
+    images = [noise(k, 1, 20, 20).astype(np.int16) * (k + 1) - 100 * k for k in range(3)]
+    samples = [Sample(f"{k}", (Lazy(f"{k}.png", image),)) for k, image in enumerate(images)]
+    samples.append(Sample("flat", (Lazy("flat.png", np.full((1, 20, 20), 7, np.int16)),)))
+    (whole,) = of(samples, None).intensity
+    levels = [level for level, _ in whole.landmarks]
+    assert (levels[0], levels[-1]) == (0.5, 99.5)
+    own = [np.percentile(image, levels, method="inverted_cdf") for image in images]
+    expected = np.mean([(q - q[0]) / (q[-1] - q[0]) for q in own], axis=0)
+    np.testing.assert_allclose([value for _, value in whole.landmarks], expected, atol=1e-6)
+    (flat,) = of(samples[-1:], None).intensity
+    assert flat.landmarks == ()
 
 
 def test_constant_images_and_copies_are_counted() -> None:

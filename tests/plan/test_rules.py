@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import ClassFacts, Fingerprint, Intensity
 from hounsfield.core.plan import Class, Plan
 from hounsfield.models import MODELS
@@ -122,6 +123,22 @@ def test_ct_and_pictures_share_one_scale_and_mr_has_its_own_for_each_case() -> N
     assert plan(facts(dtype="uint8", space="none")).normalise[0].scope == "dataset"
     assert plan(facts(dtype="uint8")).normalise[0].scope == "case"  # a scan saved in few bits
     assert plan(facts(modality="MR")).normalise[0].scope == "case"
+
+
+def test_a_standard_histogram_stands_ready_where_values_differ_from_scan_to_scan() -> None:
+    landmarks = ((0.5, 0.0), (50.0, 0.5), (99.5, 1.0))
+    seen = Intensity(low=0, median=100, high=300, mean=110, std=60, landmarks=landmarks)
+    (each,) = plan(facts(modality="MR", intensity=(seen,))).normalise
+    assert (each.scope, each.landmarks, each.low, each.high) == ("case", landmarks, 0, 1)
+    assert each.mean == pytest.approx(0.5)
+    assert each.std == pytest.approx((0.99 / 12 + 0.01 / 4) ** 0.5, abs=1e-6)  # even between the ends, half a percent on each
+    chosen = plan(facts(modality="MR", intensity=(seen,))).override({"normalise.0.scope": "histogram"}, "set")
+    assert chosen.normalise[0].scope == "histogram"
+    with pytest.raises(InputError, match="two or more that rise") as caught:
+        plan(facts(modality="CT")).override({"normalise.0.scope": "histogram"}, "set")
+    assert caught.value.code == "BAD_PLAN"
+    with pytest.raises(InputError, match=r"unknown key 'normalise\.1\.scope'"):
+        plan(facts()).override({"normalise.1.scope": "case"}, "set")
 
 
 def test_pictures_without_spacing_keep_their_pixels() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -21,7 +22,7 @@ from hounsfield.core.plan import Augment, Class, Grid, Inference, Normalise, Pla
 from hounsfield.core.sample import LazyImage, Sample
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.loader import Batch
-from hounsfield.data.prepare import IGNORE, Prepared, place, prepare
+from hounsfield.data.prepare import IGNORE, PARTIAL, Prepared, place, prepare
 from hounsfield.models import unet
 from hounsfield.tasks import segmentation
 from hounsfield.tasks.parts import losses
@@ -52,7 +53,7 @@ def plan(ndim: int = 2, values: tuple[int, ...] = VALUES, regions: bool = False,
         grid=Grid(),
         normalise=(Normalise(scope="dataset", low=-1e6, high=1e6),),
         patch=(8,) * ndim,
-        task_options=Options(regions=regions, ignore_value=changes.pop("ignore", None)),
+        task_options=Options(regions=regions, ignore_value=changes.pop("ignore", None), unknown=changes.pop("unknown", ())),
         model_options=unet.Options(width=2, strides=((2,),)),
         **changes,
     )
@@ -135,6 +136,38 @@ def test_encoding_knows_values_the_ignored_one_and_the_valid_mask() -> None:
     where = place(Held(mask)(), Grid())
     assert Solver(plan(ignore=99)).encode(sample, where).tolist() == [[[0, 1, 2, IGNORE], [0, 1, 2, IGNORE]]]
     assert Solver(plan()).encode(sample, where).tolist() == [[[0, 1, 2, 0], [0, 1, 2, IGNORE]]]
+
+
+def test_encoding_knows_what_a_sample_was_not_searched_for() -> None:
+    mask = np.array([[[0, 128, 0, 0]]])
+    valid = np.array([[[1, 1, 1, 0]]])
+    sample = Sample("a", (), target=Held(mask), valid_mask=Held(valid), known_classes=(0,))
+    where = place(Held(mask)(), Grid())
+    solver = Solver(plan(unknown=((0,), (1,))))
+    assert solver.encode(sample, where).tolist() == [[[PARTIAL + 1, 1, PARTIAL + 1, IGNORE]]]
+    assert solver.encode(replace(sample, known_classes=(0, 1)), where).tolist() == [[[0, 1, 0, IGNORE]]]
+    with pytest.raises(InputError, match="a case not searched for v255") as caught:
+        Solver(plan()).encode(sample, where)
+    assert caught.value.code == "BAD_PLAN"
+    overlapping = replace(sample, target=Held(np.concatenate([mask > 0, mask > 0]).astype(np.uint8)), valid_mask=None)
+    encoded = Solver(plan(regions=True)).encode(overlapping, place(Held(mask)(), Grid()))
+    assert encoded.tolist() == [[[0, 1, 0, 0]], [[IGNORE] * 4]]
+
+
+def test_a_class_that_a_case_was_not_searched_for_has_no_figure_there() -> None:
+    truth, found = np.array([[[128, 0, 0, 0]]]), np.array([[[128, 128, 255, 255]]])
+    classes = (Class(value=128, name="a"), Class(value=255, name="b"))
+    metrics = Metrics(classes, None)
+    predicted = Image(found, Geometry.none((1, 4)))
+    partly, wholly = (Sample("x", (), target=Held(truth), known_classes=k) for k in ((0,), None))
+    row = metrics.case(partly, predicted)
+    assert row["dice_a"] == row["dice"] == pytest.approx(2 / 3)
+    assert math.isnan(float(row["dice_b"]))
+    assert metrics.case(wholly, predicted)["dice_b"] == 0
+    summary = metrics.summary([row, metrics.case(wholly, predicted)], [None, None])
+    assert summary["dice_b"].value == 0
+    assert summary["dice_b"].n == 1
+    assert summary["dice"].value == pytest.approx((2 / 3 + 1 / 3) / 2)
 
 
 @pytest.mark.parametrize("which", ["target", "valid_mask"])
@@ -305,22 +338,22 @@ def dataset(*targets: Any, classes: int = 2) -> Dataset:
 def test_targets_that_fit() -> None:
     mask = Held(np.zeros((1, 2, 2)))
     segmentation.targets(dataset(mask, mask))
-    segmentation.targets(dataset(mask, classes=254))
+    segmentation.targets(dataset(mask, classes=223))
     with pytest.raises(InputError, match=r"^BAD_LABEL data: found 1 samples without a mask \(first: 1\), expected a mask"):
         segmentation.targets(dataset(mask, 3))
     with pytest.raises(InputError, match=r"^BAD_LABEL data: found no class in any mask"):
         segmentation.targets(dataset(mask, classes=0))
-    with pytest.raises(InputError, match=r"^BAD_LABEL data: found 255 classes, expected at most 254"):
-        segmentation.targets(dataset(mask, classes=255))
+    with pytest.raises(InputError, match=r"^BAD_LABEL data: found 224 classes.*expected at most 223 classes"):
+        segmentation.targets(dataset(mask, classes=224))
 
 
 def test_the_most_classes_a_target_can_number() -> None:
-    """254 classes: none of them is taken for what is unknown."""
-    how = plan(values=tuple(range(1, 255)))
+    """223 classes: none of them is taken for what is unknown."""
+    how = plan(values=tuple(range(1, 224)))
     mask = np.arange(256).reshape(1, 16, 16)
     encoded = Solver(how).encode(Sample("a", (), target=Held(mask)), place(Held(mask)(), Grid()))
-    assert encoded.ravel().tolist() == [*range(255), 0]
-    assert (encoded != IGNORE).all()
+    assert encoded.ravel().tolist() == [*range(224), *[0] * 32]
+    assert (encoded < PARTIAL).all()
 
 
 def facts(multilabel: bool) -> Fingerprint:

@@ -9,7 +9,7 @@ import pytest
 
 from hounsfield.core.plan import Class, Plan
 from hounsfield.metrics.bootstrap import Interval
-from hounsfield.tasks import TASKS, Row
+from hounsfield.tasks import TASKS, Curve, Row
 from hounsfield.workflow.evaluate import Evaluation
 from hounsfield.workflow.run import Run
 from hounsfield.workflow.tables import decisions, describe, meaning, section, title

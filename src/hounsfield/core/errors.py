@@ -43,6 +43,7 @@ CODES: Final[dict[str, str]] = {
     "UNPAIRED": "an image without a label, or a label without an image",
     "BAD_LABEL": "a label lies outside the classes, or is no whole number",
     "BAD_MANIFEST": "a manifest row or column cannot be read",
+    "BAD_MAPPING": "a label mapping cannot be read, or leaves a label out",
     "CHANNELS": "the channels are not the ones that were expected",
     "NO_FOREGROUND": "every mask is empty",
     "ONE_CLASS": "the training part holds a single class",

@@ -31,6 +31,8 @@ class Intensity(Options):
     low, median, high: the 0.5th, 50th and 99.5th percentile, each the median of the cases' own. mean, std: of all voxels.
     histogram: shares (0 to 1) of all voxels in equal bins between the whole image's low and high, the same bins for every
     region; what lies beyond is in none. Drawn from each case's quantiles. () where low equals high.
+    landmarks: (percentile, mean over the cases of where it lies between the case's own 0.5th, 0, and 99.5th, 1); of the
+    whole image alone, () where no case varies.
     """
 
     low: float
@@ -39,6 +41,7 @@ class Intensity(Options):
     mean: float
     std: float
     histogram: tuple[float, ...] = ()
+    landmarks: tuple[tuple[float, float], ...] = ()
 
 
 class ClassFacts(Options):
@@ -67,7 +70,8 @@ class Fingerprint(Options):
     a patient space.
     intensity: per channel over all voxels; intensity_foreground, intensity_background: under labels that are not 0, and under
     label 0; neither where the label is unknown; () without masks. voxels: of all cases; voxels_unknown: of these, those
-    outside the valid masks. boxes: per case, over the cases that have some; None for other targets. empty_masks: without any
+    outside the valid masks. unknown_classes: the different sets of class indices that cases were not searched for.
+    boxes: per case, over the cases that have some; None for other targets. empty_masks: without any
     labelled voxel; for boxes, cases without any. constant_images: cases in which no channel varies. exact_copies: cases whose
     image an earlier case has too. near_copies: cases that could go so that no two nearly alike are left, exact copies aside;
     at least so many, see data/duplicates.py. alike: mean correlation of a case's thumbnail with the mean of the others;
@@ -98,6 +102,7 @@ class Fingerprint(Options):
     intensity_background: tuple[Intensity, ...] = ()
     classes: tuple[ClassFacts, ...]
     multilabel: bool = False
+    unknown_classes: tuple[tuple[int, ...], ...] = ()
     boxes: Spread | None = None
     empty_masks: int = 0
     constant_images: int = 0

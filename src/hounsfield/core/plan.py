@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -59,16 +60,26 @@ class Normalise(Options):
     """How one channel's values become model input: clip to [low, high], then (x - mean) / std.
 
     scope "case": clipping percentiles, mean and std are those of each image (MR, US); "dataset": the plan's (CT, where
-    values mean the same everywhere; 8-bit pictures).
+    values mean the same everywhere; 8-bit pictures); "histogram": each image's percentiles are first brought to `landmarks`,
+    linearly between them (Nyúl & Udupa, Magn. Reson. Med. 42, 1999), then the plan's low, high, mean and std hold.
+    landmarks: (percentile, standard value), both rising; fitted on the training part, from 0 to 1.
     """
 
-    scope: Literal["case", "dataset"]
+    scope: Literal["case", "dataset", "histogram"]
     low: float = 0.0
     high: float = 255.0
     mean: float = 0.0
     std: float = Field(default=1.0, gt=0)
     low_percentile: float = 0.5
     high_percentile: float = 99.5
+    landmarks: tuple[tuple[float, float], ...] = ()
+
+    @model_validator(mode="after")
+    def _has_landmarks(self) -> Self:
+        rising = all(a < c and b <= d for (a, b), (c, d) in pairwise(self.landmarks))
+        if not rising or (self.scope == "histogram" and len(self.landmarks) < 2):
+            raise ValueError(f"landmarks = {list(self.landmarks)} of scope {self.scope}: two or more that rise")
+        return self
 
 
 class Grid(Options):
@@ -201,7 +212,8 @@ class Plan(Options):
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2) + "\n"
 
     def override(self, changes: Mapping[str, Any], why: str) -> Plan:
-        """A plan with dotted keys replaced (`{"model_options.width": 16}`), `why` recorded as their reason.
+        """A plan with dotted keys replaced (`{"model_options.width": 16}`), `why` recorded as their reason. Numbers are places
+        in a list: `normalise.0.scope`.
 
         Raises InputError BAD_PLAN for an unknown key (naming the nearest) or a value of another type.
         """
@@ -210,7 +222,10 @@ class Plan(Options):
             *parents, last = key.split(".")
             node: Any = values
             for part in parents:
-                node = node.get(part) if isinstance(node, dict) else None
+                if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+                    node = node[int(part)]
+                else:
+                    node = node.get(part) if isinstance(node, dict) else None
             if not isinstance(node, dict) or last not in node:
                 raise InputError(
                     "BAD_PLAN",

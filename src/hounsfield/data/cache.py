@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hounsfield.core.errors import ResourceError
-from hounsfield.data.prepare import IGNORE
+from hounsfield.data.prepare import PARTIAL
 
 VERSION = 2  # of the entry's layout; another version is another key
 CHUNK = 64  # voxels a side of what is decompressed at once
@@ -204,7 +204,7 @@ def _save(path: Path, array: npt.NDArray[Any]) -> None:
 def _points(target: npt.NDArray[np.uint8]) -> npt.NDArray[np.int32]:
     """(N, 1 + n): class index + 1, then the grid index, evenly thinned to POINTS a class. Regions count as classes."""
     exclusive = len(target) == 1
-    values = np.unique(target[(target > 0) & (target != IGNORE)]) if exclusive else np.arange(1, len(target) + 1)
+    values = np.unique(target[(target > 0) & (target < PARTIAL)]) if exclusive else np.arange(1, len(target) + 1)
     rows = []
     for value in values:
         where = np.flatnonzero(target[0] == value if exclusive else target[value - 1] == 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,6 +57,12 @@ class Loader:
     def epochs(self, step: int) -> float:
         """How often each case was seen after `step` steps."""
         return step * self.plan.training.batch * self.plan.training.accumulate / len(self.ids)
+
+    @property
+    def share(self) -> float:
+        """The part of a case that one window holds, on average over the cases."""
+        window = math.prod(self.plan.patch)
+        return sum(min(1.0, window / math.prod(e.shape)) for e in self.entries.values()) / len(self.entries)
 
     def raw(self, step: int) -> Batch:
         """The batch before augmentation: windows of `self.read`."""

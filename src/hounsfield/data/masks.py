@@ -68,6 +68,32 @@ class MaskFile:
         return as_labels(io.read(path, choices), path)
 
 
+@dataclass(frozen=True)
+class Relabelled:
+    """A lazy label image in other values. values: old to new; what is not among them stays."""
+
+    image: LazyImage
+    values: tuple[tuple[int, int], ...]
+
+    @property
+    def path(self) -> Path:
+        return self.image.path
+
+    @property
+    def key(self) -> str:
+        return f"{self.image.key}:{self.values}"
+
+    def __str__(self) -> str:
+        return str(self.image)
+
+    def __call__(self) -> Image:
+        image = self.image()
+        array = image.array.astype(np.int32)
+        for old, new in self.values:
+            array[image.array == old] = new
+        return replace(image, array=array)
+
+
 def as_labels(image: Image, path: Path) -> Image:
     """`image` with one channel of whole numbers. Colour masks of equal channels count as grey. Palette indices stay, unless
     all colours are grey: that is how GIF stores a grey picture, and each file numbers its greys anew.

@@ -24,6 +24,7 @@ from hounsfield.core.plan import Class, Grid, Normalise
 
 CHUNK = 2**24  # values resampled to the source grid at a time
 IGNORE = 255  # target value that teaches nothing: outside the valid mask, the ignore label, padding
+PARTIAL = 224  # target values from here to IGNORE - 1: background, or a class that nobody looked for in this sample
 CPU = torch.device("cpu")
 MEASURED_VOXELS = 1_000_000  # of one channel, on which a case's own statistics rest
 
@@ -229,6 +230,8 @@ def prepare(image: Image, grid: Grid, normalise: Sequence[Normalise], device: to
     planes = []
     for channel, how in zip(placement.crop(image.array), normalise, strict=True):
         plane = torch.from_numpy(np.array(channel, dtype=np.float32, order="C"))
+        if how.scope == "histogram":
+            _standardise(plane, how)
         low, high, mean, std = _range(plane, how)
         planes.append(resize(plane.to(device).clamp_(low, high).sub_(mean).div_(std)[None], placement.shape))
     return Prepared(torch.cat(planes) if len(planes) > 1 else planes[0], placement)
@@ -312,12 +315,10 @@ def _foreground(array: npt.NDArray[np.generic]) -> tuple[tuple[int, ...], tuple[
 
 
 def _range(plane: Tensor, how: Normalise) -> tuple[float, float, float, float]:
-    """(low, high, mean, std) that normalise one channel. A large case is measured on every k-th voxel along each axis: a step
-    through the flat array could follow one column."""
-    if how.scope == "dataset":
+    """(low, high, mean, std) that normalise one channel."""
+    if how.scope != "case":
         return how.low, how.high, how.mean, how.std
-    step = math.ceil((plane.numel() / MEASURED_VOXELS) ** (1 / plane.ndim))
-    sampled = plane[(slice(None, None, step),) * plane.ndim].numpy().astype(np.float64)
+    sampled = _sampled(plane)
     low, high = (float(v) for v in np.percentile(sampled, (how.low_percentile, how.high_percentile)))
     if high <= low:  # nearly all voxels are equal, and what differs is what there is to see
         low, high = float(sampled.min()), float(sampled.max())
@@ -325,3 +326,22 @@ def _range(plane: Tensor, how: Normalise) -> tuple[float, float, float, float]:
     std = float(clipped.std())
     # A spread below the precision of 32-bit floats is rounding, not signal.
     return low, high, float(clipped.mean()), std if std > 1e-6 * max(abs(low), abs(high)) else 1.0
+
+
+def _standardise(plane: Tensor, how: Normalise) -> None:
+    """Bring the percentiles of one channel to the plan's landmarks, in place; beyond the first and the last all is equal."""
+    levels, standard = zip(*how.landmarks, strict=True)
+    own = np.percentile(_sampled(plane), levels)
+    if own[0] == own[-1]:  # nearly all voxels are equal, and what differs is what there is to see
+        sampled = _sampled(plane)
+        own, standard = np.array([sampled.min(), sampled.max()]), (standard[0], standard[-1])
+    rising = np.append(np.diff(own) > 0, True)  # of equal percentiles the last counts
+    for row in plane.numpy():
+        row[...] = np.interp(row, own[rising], np.array(standard)[rising])
+
+
+def _sampled(plane: Tensor) -> npt.NDArray[np.float64]:
+    """What one channel is measured on: of a large case every k-th voxel along each axis, as a step through the flat array
+    could follow one column."""
+    step = math.ceil((plane.numel() / MEASURED_VOXELS) ** (1 / plane.ndim))
+    return plane[(slice(None, None, step),) * plane.ndim].numpy().astype(np.float64)

@@ -2,8 +2,8 @@
 
 The rule, learned by measurement (docs/results.md, "What the budget rule rests on"): a network of twice the width is better
 where the time holds ENOUGH steps of it, or where its steps take hardly longer (CHEAP), and worse otherwise; after
-USEFUL_EPOCHS passes over the training part the mean of two networks is better than one of twice the steps; after MOST_EPOCHS
-more steps bring nothing.
+USEFUL_EPOCHS passes over all voxels of the training part the mean of two networks is better than one of twice the steps;
+after MOST_EPOCHS more steps bring nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ENOUGH = {"dense": 1000, "vector": 3000, "boxes": 1000}  # steps below which a s
 CHEAP = 1.7  # unless a step of the larger one takes less than this many times as long: 1.4 times was worth it, 2.7 was not
 TRIED = 200  # steps below which no larger network is even timed
 USEFUL_EPOCHS = {"dense": 300.0, "vector": 30.0, "boxes": 300.0}  # after which a second network helps more than further steps
-MOST_EPOCHS = 300.0  # passes over the training part after which more steps were seen to bring nothing
+MOST_EPOCHS = 300.0  # passes over all voxels of the training part after which more steps were seen to bring nothing
 MOST_SEEDS = 5  # members that a budget adds by itself
 MEASURING, CONFIRMING = 0.01, 0.03  # of the budget that one candidate may take, and the one that is chosen
 CLEARLY = 0.9  # of the time: what a precision or a layout must save to be chosen
@@ -166,7 +166,7 @@ def settle(plan: Plan, loader: Callable[[Plan], Loader], device: torch.device, b
 def _in_time(best: Measured, trials: list[Measured], load: Loader, ends: float, room: Room) -> Settled:
     """Members and steps of the chosen network in the time that is left."""
     plan, kind = best.plan, TASKS.load(best.plan.task).KIND
-    epoch = 1 / load.epochs(1)
+    epoch = 1 / (load.epochs(1) * load.share)
     left = (ends - time.monotonic() - room.kept(plan)) * (1 - WATCHED)
     learned = USEFUL_EPOCHS[kind] * epoch * best.seconds
     wanted = min(MOST_SEEDS, int(left / plan.members.count / learned))
@@ -176,7 +176,7 @@ def _in_time(best: Measured, trials: list[Measured], load: Loader, ends: float, 
     left = (ends - time.monotonic() - kept) * (1 - WATCHED)
     steps = int(left / best.seconds / plan.members.count)
     useful = math.ceil(MOST_EPOCHS * epoch)
-    capped = f", no more than {MOST_EPOCHS:g} epochs" if steps > useful else ""
+    capped = f", no more than {MOST_EPOCHS:g} passes over all voxels" if steps > useful else ""
     steps = max(1, min(steps, useful))
     shared = f" of {plan.members.count} networks" if plan.members.count > 1 else ""
     why = f"{best.seconds:.3f} s a step measured, {max(left, 0):.0f} s for training{shared}{capped}"

@@ -79,6 +79,7 @@ def fingerprint(train: Dataset, facts: Mapping[str, CaseFacts]) -> Fingerprint:
         intensity_background=_region([c.background for c in cases], whole),
         classes=_masks(train, cases) if train.kind == "segmentation" else _labels(train, axes),
         multilabel=train.multilabel,
+        unknown_classes=_unknown(train),
         boxes=_some([len(s.target) for s in train.samples if isinstance(s.target, Boxes) and len(s.target)]),
         empty_masks=_empty(train, cases),
         constant_images=sum(all(w.quantiles[0] == w.quantiles[-1] for w in c.whole) for c in cases),
@@ -147,7 +148,20 @@ def _intensity(cases: Sequence[Sequence[Channel]], k: int, whole: Intensity | No
     low, median, high = (float(np.median(quantiles[:, LEVELS.index(level)])) for level in (0.005, 0.5, 0.995))
     ends = (low, high) if whole is None else (whole.low, whole.high)
     shares = _shares(quantiles, weights / weights.sum(), *ends)
-    return Intensity(low=low, median=median, high=high, mean=mean, std=variance**0.5, histogram=shares)
+    standard = _landmarks(quantiles) if whole is None else ()
+    return Intensity(low=low, median=median, high=high, mean=mean, std=variance**0.5, histogram=shares, landmarks=standard)
+
+
+def _landmarks(quantiles: Floats) -> tuple[tuple[float, float], ...]:
+    """See Intensity.landmarks. quantiles: (N, len(LEVELS)) of each case."""
+    first, last = LEVELS.index(0.005), LEVELS.index(0.995)
+    inner = quantiles[:, first : last + 1]
+    varied = inner[inner[:, -1] > inner[:, 0]]
+    if not len(varied):
+        return ()
+    low, high = varied[:, :1], varied[:, -1:]
+    means = ((varied - low) / (high - low)).mean(axis=0).round(6).tolist()
+    return tuple(zip((100 * level for level in LEVELS[first : last + 1]), means, strict=True))
 
 
 def _shares(quantiles: Floats, weights: Floats, low: float, high: float) -> tuple[float, ...]:
@@ -238,6 +252,13 @@ def _sides(samples: Sequence[Sample], axes: Sequence[tuple[int, ...]]) -> dict[i
             for label, side in zip(sample.target.labels.tolist(), sample.target.sizes[:, order], strict=True):
                 found[label].append(side)
     return {label: np.array(own) for label, own in found.items()}
+
+
+def _unknown(train: Dataset) -> tuple[tuple[int, ...], ...]:
+    """The different sets of class indices that samples were not searched for."""
+    known = {s.known_classes for s in train.samples if s.known_classes is not None}
+    lacking = {tuple(k for k in range(len(train.classes)) if k not in some) for some in known}
+    return tuple(sorted(lacking - {()}))
 
 
 def _empty(train: Dataset, cases: Sequence[CaseFacts]) -> int:

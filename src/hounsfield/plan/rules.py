@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hounsfield.core.errors import InputError
-from hounsfield.core.fingerprint import Fingerprint, Spread
+from hounsfield.core.fingerprint import Fingerprint, Intensity, Spread
 from hounsfield.core.plan import Augment, Class, Grid, Inference, Normalise, Plan, Training
 from hounsfield.models import MODELS
 from hounsfield.plan.symmetry import Likeness
@@ -252,11 +252,24 @@ def _normalise(facts: Fingerprint, reasons: dict[str, str]) -> tuple[Normalise, 
         else "values differ from scan to scan: each case by itself"
     )
     if not absolute:
-        return tuple(Normalise(scope="case") for _ in facts.channels)
+        return tuple(_each_case(i) for i in facts.intensity)
     return tuple(
         Normalise(scope="dataset", low=i.low, high=max(i.high, i.low + 1e-3), mean=i.mean, std=max(i.std, 1e-3))
         for i in facts.intensity
     )
+
+
+def _each_case(intensity: Intensity) -> Normalise:
+    """With the standard histogram of the training part at hand, for who sets the scope to "histogram"."""
+    if not intensity.landmarks:
+        return Normalise(scope="case")
+    levels, values = np.array(intensity.landmarks).T
+    # Evenly spread between the landmarks, and on the ends beyond them.
+    shares, middles = np.diff(levels) / 100, (values[1:] + values[:-1]) / 2
+    mean = float(shares @ middles + (1 - levels[-1] / 100) * values[-1] + levels[0] / 100 * values[0])
+    square = shares @ (middles**2 + np.diff(values) ** 2 / 12) + (1 - levels[-1] / 100) * values[-1] ** 2
+    std = float(max(square - mean**2, 1e-6)) ** 0.5
+    return Normalise(scope="case", low=0.0, high=1.0, mean=round(mean, 6), std=round(std, 6), landmarks=intensity.landmarks)
 
 
 def _augment(facts: Fingerprint, patch: tuple[int, ...], grid: Grid, kind: str, reasons: dict[str, str]) -> Augment:

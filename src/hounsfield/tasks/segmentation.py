@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from hounsfield.core.prediction import Prediction
 from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.loader import Batch
-from hounsfield.data.prepare import IGNORE, Placement, Prepared, prepare_labels
+from hounsfield.data.prepare import IGNORE, PARTIAL, Placement, Prepared, prepare_labels
 from hounsfield.metrics import bootstrap, overlap
 from hounsfield.tasks import RGB, Curve, Row
 from hounsfield.tasks.parts import drawing, losses
@@ -33,15 +34,18 @@ MODEL = "unet"
 
 class Options(core.Options):
     """regions: classes may overlap, one output each with a sigmoid; else they exclude each other. dice: weight of the Dice
-    loss beside cross-entropy. ignore_value: mask value that teaches nothing."""
+    loss beside cross-entropy. ignore_value: mask value that teaches nothing. unknown: sets of class indices that some of the
+    samples were not searched for, so that their background teaches nothing about these."""
 
     regions: bool = False
     dice: float = 1.0
     ignore_value: int | None = None
+    unknown: tuple[tuple[int, ...], ...] = ()
 
 
 def targets(dataset: Dataset) -> None:
-    """Raises InputError BAD_LABEL where samples carry no masks, or there is no class or more than a target can number."""
+    """Raises InputError BAD_LABEL where samples carry no masks, there is no class, or there are more of them, or of different
+    sets of known ones, than a target can number."""
     without = [s.id for s in dataset.samples if not callable(s.target)]
     if without or not dataset.classes:
         raise InputError(
@@ -51,22 +55,26 @@ def targets(dataset: Dataset) -> None:
             expected="a mask for every image",
             fix="add the masks, or choose another task with --task",
         )
-    if len(dataset.classes) >= IGNORE:
+    sets = {s.known_classes for s in dataset.samples if s.known_classes is not None}
+    if len(dataset.classes) >= PARTIAL or len(sets) > IGNORE - PARTIAL:
         raise InputError(
             "BAD_LABEL",
             dataset.root,
-            found=f"{len(dataset.classes)} classes",
-            expected=f"at most {IGNORE - 1}",
-            fix="merge some of them",
+            found=f"{len(dataset.classes)} classes, of which samples know {len(sets)} different parts",
+            expected=f"at most {PARTIAL - 1} classes and {IGNORE - PARTIAL} parts",
+            fix="merge some of the classes",
         )
 
 
 def rules(fingerprint: Fingerprint) -> core.Decision:
-    """Dice weight and region outputs."""
-    return core.Decision(
-        {"regions": fingerprint.multilabel, "dice": 1.0},
-        {"dice": f"smallest class is {min(c.fraction for c in fingerprint.classes):.2%} of voxels: Dice beside cross-entropy"},
-    )
+    """Dice weight, region outputs, and which classes are unknown in some cases."""
+    changes = {"regions": fingerprint.multilabel, "dice": 1.0, "unknown": fingerprint.unknown_classes}
+    smallest = min(c.fraction for c in fingerprint.classes)
+    reasons = {"dice": f"smallest class is {smallest:.2%} of voxels: Dice beside cross-entropy"}
+    if fingerprint.unknown_classes:
+        lacking = sorted({fingerprint.classes[k].name for part in fingerprint.unknown_classes for k in part})
+        reasons["unknown"] = f"not every case was searched for {', '.join(lacking)}: left out of the loss there"
+    return core.Decision(changes, reasons)
 
 
 class Solver:
@@ -79,7 +87,8 @@ class Solver:
         self.out_channels = len(plan.classes) + (0 if self.options.regions else 1)
 
     def encode(self, sample: Sample, placement: Placement) -> npt.NDArray[np.uint8]:
-        """Raises InputError GRID_MISMATCH where a mask lies on another grid than the image."""
+        """Raises InputError GRID_MISMATCH where a mask lies on another grid than the image, BAD_PLAN where the plan does not
+        know which classes the sample was not searched for."""
         assert callable(sample.target)
         truth, valid = sample.target(), sample.valid_mask() if sample.valid_mask else None
         for mask in (truth, valid):
@@ -87,6 +96,19 @@ class Solver:
                 raise grid_mismatch(sample, mask.geometry, placement.source)
         labels = prepare_labels(truth, placement, self.plan.classes, valid, self.options.ignore_value)
         encoded: npt.NDArray[np.uint8] = labels.numpy()
+        lacking = _unknown(sample, self.plan.classes)
+        if lacking and self.options.regions:
+            encoded[list(lacking)] = IGNORE
+        elif lacking:
+            if lacking not in self.options.unknown:
+                raise InputError(
+                    "BAD_PLAN",
+                    sample.id,
+                    found=f"a case not searched for {', '.join(self.plan.classes[k].name for k in lacking)}",
+                    expected="that set of classes in task_options.unknown",
+                    fix="let the rules plan for this dataset",
+                )
+            encoded[encoded == 0] = PARTIAL + self.options.unknown.index(lacking)
         return encoded
 
     def players(self, model: nn.Module) -> Mapping[str, nn.Module]:
@@ -97,7 +119,8 @@ class Solver:
             outputs = model(batch.image)
             if self.options.regions:
                 return losses.deep(losses.region_overlap, outputs, batch.target, self.options.dice)
-            return losses.deep(losses.exclusive_overlap, outputs, batch.target[:, 0], self.options.dice)
+            exclusive = partial(losses.exclusive_overlap, unknown=self.options.unknown)
+            return losses.deep(exclusive, outputs, batch.target[:, 0], self.options.dice)
 
         yield "model", loss
 
@@ -171,7 +194,8 @@ class Solver:
 
 
 class Metrics:
-    """Dice and IoU per class and their means; both masks empty count 1, one empty 0, and never a case is dropped."""
+    """Dice and IoU per class and their means; both masks empty count 1, one empty 0, and never a case is dropped. A class that
+    a case was not searched for has no figure there."""
 
     headline = "dice"
 
@@ -192,8 +216,10 @@ class Metrics:
         else:
             values = [c.value for c in self.classes]
             counts = overlap.count_labels(prediction.array[0], truth.array[0], values, valid=known, ignore=self.ignore_value)
-        dice, iou = counts.dice, counts.iou
-        row: dict[str, Any] = {"dice": float(np.mean(dice)), "iou": float(np.mean(iou))}
+        lacking = _unknown(sample, self.classes)
+        searched = [k not in lacking for k in range(len(self.classes))]
+        dice, iou = (np.where(searched, values, np.nan) for values in (counts.dice, counts.iou))
+        row: dict[str, Any] = {name: float(np.mean(v[searched])) for name, v in (("dice", dice), ("iou", iou))}
         for k, c in enumerate(self.classes):
             row |= {f"dice_{c.name}": float(dice[k]), f"iou_{c.name}": float(iou[k])}
             row |= {f"voxels_{c.name}": int(counts.truth[k]), f"predicted_{c.name}": int(counts.prediction[k])}
@@ -208,6 +234,11 @@ class Metrics:
     def summary(self, rows: Sequence[Row], patients: Sequence[str | None]) -> Mapping[str, bootstrap.Interval]:
         names = ["dice", "iou", *(f"{m}_{c.name}" for m in ("dice", "iou") for c in self.classes)]
         return {n: bootstrap.mean([float(r[n]) for r in rows], patients) for n in names}
+
+
+def _unknown(sample: Sample, classes: Sequence[core.Class]) -> tuple[int, ...]:
+    """Indices of the classes that a sample was not searched for, never all of them."""
+    return () if sample.known_classes is None else tuple(k for k in range(len(classes)) if k not in sample.known_classes)
 
 
 def grid_mismatch(sample: Sample, mask: Geometry, image: Geometry) -> InputError:

@@ -12,11 +12,11 @@ import torch
 
 from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
-from hounsfield.core.image import Image
 from hounsfield.core.plan import Plan
-from hounsfield.core.sample import LazyImage, Sample
+from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.mask_boxes import for_task
+from hounsfield.data.masks import Relabelled
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.metrics.bootstrap import Interval
@@ -99,29 +99,6 @@ def evaluate(
     return measure(Predictor(opened, device), samples, part, used, console)
 
 
-@dataclass(frozen=True)
-class _Relabelled:
-    """A lazy label image in other values. values: old to new; what is not among them stays."""
-
-    image: LazyImage
-    values: tuple[tuple[int, int], ...]
-
-    @property
-    def path(self) -> Path:
-        return self.image.path
-
-    @property
-    def key(self) -> str:
-        return f"{self.image.key}:{self.values}"
-
-    def __call__(self) -> Image:
-        image = self.image()
-        array = image.array.astype(np.int32)
-        for old, new in self.values:
-            array[image.array == old] = new
-        return replace(image, array=array)
-
-
 def _in_classes_of(plan: Plan, dataset: Dataset) -> Dataset:
     """The dataset with its targets in the plan's class indices or mask values. Raises InputError BAD_LABEL."""
     place = {c.name: k for k, c in enumerate(plan.classes)}
@@ -152,13 +129,12 @@ def _in_classes_of(plan: Plan, dataset: Dataset) -> Dataset:
             known = None if known is None else tuple(index[k] for k in known)
             return replace(sample, target=tuple(index[k] for k in target), known_classes=known)
         if isinstance(target, Boxes):
-            labels = np.array([index[k] for k in target.labels.tolist()], dtype=np.int64)
+            target = replace(target, labels=np.array([index[k] for k in target.labels.tolist()], dtype=np.int64))
             known = tuple(range(len(index))) if known is None and lacking else known
-            known = None if known is None else tuple(sorted(index[k] for k in known))
-            return replace(sample, target=Boxes(target.corners, labels), known_classes=known)
-        if target is not None and any(old != new for old, new in values):
-            return replace(sample, target=_Relabelled(target, values))
-        return sample
+        elif target is not None and any(old != new for old, new in values):
+            target = Relabelled(target, values)
+        known = None if known is None else tuple(sorted(index[k] for k in known))
+        return replace(sample, target=target, known_classes=known)
 
     return dataset.only(translated(s) for s in dataset.samples)
 

@@ -29,7 +29,9 @@ def prepare_all(
     """Every sample prepared in the cache, in threads, resampled on a CUDA `device` where there is one."""
     cache = default_cache()
     solver = TASKS.load(plan.task).Solver(plan)
-    settings = "".join(part.model_dump_json() for part in (plan.grid, plan.task_options, *plan.normalise, *plan.classes))
+    of_dataset = {"low", "high", "mean", "std", "landmarks"}
+    scaling = (n.model_dump_json(exclude=of_dataset if n.scope == "case" else None) for n in plan.normalise)
+    settings = "".join((*(p.model_dump_json() for p in (plan.grid, plan.task_options, *plan.classes)), *scaling))
     where = device if device.type == "cuda" else CPU
     keys = {s.id: Cache.key(settings, plan.task, *_parts(s)) for s in samples}
     cache.make_room({keys[s.id]: _entry_bytes(plan, facts[s.id]) for s in samples})
@@ -50,8 +52,12 @@ def prepare_all(
 
 def _parts(sample: Sample) -> list[str]:
     """What a prepared case is made of."""
-    target = sample.target.key if callable(sample.target) else f"{sample.target!r} of {sample.known_classes}"
-    return [target, sample.valid_mask.key if sample.valid_mask else "", *(image.key for image in sample.images)]
+    target = sample.target.key if callable(sample.target) else repr(sample.target)
+    return [
+        f"{target} of {sample.known_classes}",
+        sample.valid_mask.key if sample.valid_mask else "",
+        *(image.key for image in sample.images),
+    ]
 
 
 def _entry_bytes(plan: Plan, case: CaseFacts) -> int:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hounsfield.data.prepare import IGNORE
+from hounsfield.data.prepare import IGNORE, PARTIAL
 from hounsfield.tasks.parts import losses
 
 SHAPES = [(7, 6), (5, 4, 6)]
@@ -77,6 +77,36 @@ def test_one_region_may_be_unknown_where_another_is_known() -> None:
     assert ours.item() == pytest.approx(known.item(), abs=1e-6)
     (gradient,) = torch.autograd.grad(losses.region_overlap(logits, target, 1.0), logits)
     assert (gradient[:, 1] == 0).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_background_of_a_case_that_was_not_searched_for_a_class_may_be_that_class(shape: tuple[int, ...]) -> None:
+    """As if background and the unknown classes were one class: the softmax over their summed probability."""
+    logits, target = exclusive(shape)
+    lacking = target.clone()
+    lacking[0][(target[0] == 0) | (target[0] == 2) | (target[0] == 3)] = PARTIAL + 1  # classes 1 and 2 of 0..2
+    found = losses.cross_entropy(logits[:1], lacking[:1], unknown=((0,), (1, 2)))
+    together = torch.stack([logits[:1, [0, 2, 3]].logsumexp(1), logits[:1, 1]], dim=1)
+    expected = F.cross_entropy(together, (target[:1] == 1).long())
+    assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+    whole = losses.cross_entropy(logits, lacking, unknown=((0,), (1, 2)))
+    rest = losses.cross_entropy(logits[1:], target[1:])
+    assert whole.item() == pytest.approx((expected.item() + 2 * rest.item()) / 3, abs=1e-6)
+
+
+def test_a_class_that_was_not_searched_for_has_no_dice_loss_there() -> None:
+    logits, target = exclusive((6, 6), batch=2)
+    target[0] = PARTIAL
+    value = losses.exclusive_overlap(logits, target, 1.0, unknown=((0, 2),))
+    p, truth = logits.softmax(1)[:, 1:], torch.stack([target == k for k in (1, 2, 3)], dim=1)
+    known = torch.ones_like(truth)
+    known[0, [0, 2]] = False
+    expected = losses.cross_entropy(logits, target, ((0, 2),)) + losses.soft_dice(p, truth, known)
+    assert value.item() == pytest.approx(expected.item(), abs=1e-6)
+    # Whether the unknown classes or background have the rest of the probability makes no difference.
+    (gradient,) = torch.autograd.grad(value, logits)
+    either = logits.detach()[0, [0, 1, 3]].softmax(0)
+    assert torch.allclose(gradient[0, [0, 1, 3]] / either, (gradient[0, :1] / either[:1]).expand(3, -1, -1), atol=1e-6)
 
 
 @pytest.mark.parametrize("loss", [losses.exclusive_overlap, losses.region_overlap])

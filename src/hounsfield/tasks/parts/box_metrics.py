@@ -188,9 +188,7 @@ class Metrics:
                 own, places = hit[few].astype(np.float64), at[few]
                 low, high = np.array(sizes)[few].min(), np.array(sizes)[few].max()
                 note = f"mean sides of {low:.0f} to {high:.0f} voxels"
-                out[f"sensitivity_{name}"] = bootstrap.interval(
-                    partial(_part_found, own, places), patients, note=note
-                )
+                out[f"sensitivity_{name}"] = bootstrap.interval(partial(_part_found, own, places), patients, note=note)
         return out
 
 

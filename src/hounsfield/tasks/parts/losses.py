@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hounsfield.data.prepare import IGNORE
+from hounsfield.data.prepare import IGNORE, PARTIAL
 
+Unknown = Sequence[Sequence[int]]  # sets of class indices; PARTIAL + k in a target: background, or a class of the k-th set
 DenseLoss = Callable[[Tensor, Tensor, float], Tensor]
 
 
-def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean over known voxels of -log softmax; 0 where none is known. logits (B, K, *s); target (B, *s) index or IGNORE."""
-    known = target != IGNORE
-    each = F.cross_entropy(logits.float(), target.long().clamp_max(logits.shape[1] - 1), reduction="none")
+def cross_entropy(logits: Tensor, target: Tensor, unknown: Unknown = ()) -> Tensor:
+    """Mean over known voxels of -log softmax; 0 where none is known. logits (B, 1 + K, *s); target (B, *s) index, IGNORE, or
+    one of `unknown`, whose voxels ask only that background and the classes of their set have the probability together: the
+    marginal loss of Shi et al., Med. Image Anal. 70 (2021)."""
+    logits, known = logits.float(), target != IGNORE
+    each = F.cross_entropy(logits, target.long().clamp_max(logits.shape[1] - 1), reduction="none")
+    for k, classes in enumerate(unknown):
+        together = logits[:, [0, *(c + 1 for c in classes)]].logsumexp(dim=1)
+        each = torch.where(target == PARTIAL + k, logits.logsumexp(dim=1) - together, each)
     return (each * known).sum() / known.sum().clamp_min(1)
 
 
@@ -34,12 +40,17 @@ def soft_dice(probabilities: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     return 1 - ((2 * both + 1) / (total + 1)).mean()
 
 
-def exclusive_overlap(logits: Tensor, target: Tensor, dice: float) -> Tensor:
-    """cross_entropy + dice * soft_dice over foreground classes. logits (B, 1 + K, *s); target (B, *s) with IGNORE."""
-    loss = cross_entropy(logits, target)
+def exclusive_overlap(logits: Tensor, target: Tensor, dice: float, unknown: Unknown = ()) -> Tensor:
+    """cross_entropy + dice * soft_dice over foreground classes, a class left out where `unknown` says that it was not looked
+    for. logits (B, 1 + K, *s); target (B, *s) as in `cross_entropy`."""
+    loss = cross_entropy(logits, target, unknown)
     if dice == 0:
         return loss
     known = (target != IGNORE)[:, None]
+    if unknown:
+        known = known.repeat(1, logits.shape[1] - 1, *[1] * (target.ndim - 1))
+        for k, classes in enumerate(unknown):
+            known[:, list(classes)] &= (target != PARTIAL + k)[:, None]
     # Compared, not one-hot: that would take 8 bytes a class and voxel.
     truth = target[:, None] == torch.arange(1, logits.shape[1], device=target.device).reshape(-1, *[1] * (target.ndim - 1))
     return loss + dice * soft_dice(logits.float().softmax(1)[:, 1:], truth, known)
