@@ -11,6 +11,7 @@ import pytest
 from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image
 from hounsfield.core.plan import Grid, Normalise
+from hounsfield.data import prepare as module
 from hounsfield.data.prepare import prepare
 
 Array = npt.NDArray[Any]
