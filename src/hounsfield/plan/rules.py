@@ -11,7 +11,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import Fingerprint, Intensity, Spread
 from hounsfield.core.plan import Augment, Class, Grid, Inference, Normalise, Plan, Training
 from hounsfield.models import MODELS
-from hounsfield.plan.symmetry import Likeness
+from hounsfield.plan.symmetry import NO_LAYOUT, Likeness
 from hounsfield.tasks import TASKS
 
 ANISOTROPIC = 3.0  # spacing ratio above which an axis is not treated like the others (Isensee et al. 2021)
@@ -34,6 +34,9 @@ TRIED_RATE = {
     "vector": "; a third of it gave the same AUROC within 0.02 on breast ultrasound",
     "boxes": "",
 }
+# Likeness of the cases below which no direction is special: things that are found by themselves share the light that falls on
+# them (0.39 on blood cells), not a layout.
+LAYOUT = {"dense": NO_LAYOUT, "vector": NO_LAYOUT, "boxes": 0.5}
 SEEN = 12.0  # voxels that the smallest tenth of the boxes is wide, where the image has them
 ALIKE = 1.25  # times that proportions of pictures may differ for all to be brought to one size
 FOREGROUND = 0.33  # of the windows that do not hold a whole image are centred on a class
@@ -282,7 +285,7 @@ def _augment(facts: Fingerprint, patch: tuple[int, ...], grid: Grid, kind: str, 
         rotation = (turn, 0.0, 0.0) if flat else (turn, turn, turn)
         where = "in the plane alone" if flat else "about every axis"
         reasons["augment.rotation"] = f"voxels {max(voxel) / min(voxel):.1f} times as long as wide: {where}"
-    mirror = _mirror(facts, reasons)
+    mirror = _mirror(facts, kind, reasons)
     probability = PROBABILITY[kind]
     labels = (
         f"{facts.cases} labels"
@@ -297,7 +300,7 @@ def _augment(facts: Fingerprint, patch: tuple[int, ...], grid: Grid, kind: str, 
     )
 
 
-def _mirror(facts: Fingerprint, reasons: dict[str, str]) -> tuple[int, ...]:
+def _mirror(facts: Fingerprint, kind: str, reasons: dict[str, str]) -> tuple[int, ...]:
     """The axes along which a mirror image could be, as measured; never left-right where a class names a side."""
     last = facts.ndim - 1  # left-right in patients; a picture without a patient space has it as its width
     sided = [c.name for c in facts.classes if SIDED.search(c.name.replace("_", " "))]
@@ -305,7 +308,7 @@ def _mirror(facts: Fingerprint, reasons: dict[str, str]) -> tuple[int, ...]:
         allowed, why = {last}, f"left and right alone, as {facts.cases} cases do not tell"
     else:
         found = Likeness(facts.alike, facts.alike_mirrored)
-        allowed = {axis for axis in range(facts.ndim) if found.allows(axis)}
+        allowed = {axis for axis in range(facts.ndim) if found.allows(axis, LAYOUT[kind])}
         each = ", ".join(f"{value:.2f}" for value in facts.alike_mirrored)
         why = f"cases correlate by {facts.alike:.2f} with the mean of the others, mirrored along each axis by {each}"
     if sided:

@@ -27,9 +27,9 @@ class Likeness:
     as_is: float
     mirrored: tuple[float, ...]
 
-    def allows(self, axis: int) -> bool:
-        """Whether mirroring along `axis` gives images that could be."""
-        return self.as_is < NO_LAYOUT or self.mirrored[axis] >= ALLOWED * self.as_is
+    def allows(self, axis: int, layout: float = NO_LAYOUT) -> bool:
+        """Whether mirroring along `axis` gives images that could be. layout: likeness below which there is none."""
+        return self.as_is < layout or self.mirrored[axis] >= ALLOWED * self.as_is
 
 
 def likeness(cases: Sequence[CaseFacts]) -> Likeness:
