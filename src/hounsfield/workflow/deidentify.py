@@ -34,6 +34,7 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 REPORT: Final = "deidentification.json"
+TITLES: Final = {**io.TITLES, "raster": "pictures"}
 SHOWN: Final = 20  # refused files that the console names one by one
 DEFAULT: Final = Profile()
 
@@ -284,11 +285,15 @@ def show(report: Report) -> RenderableType:
     reasons = Counter(f"{file.code}: {file.reason}" for file in report.files if file.code)
     warnings = Counter(warning for file in report.files for warning in file.warnings)
     rows = [
-        ("written", f"{report.written:,} files" + "".join(f", {count:,} {kind}" for kind, count in sorted(kinds.items()))),
-        *(("not written", f"{count:,} files: {reason}") for reason, count in reasons.most_common()),
-        *(("look at", f"{count:,} files: {warning}") for warning, count in warnings.most_common()),
+        ("written", _files(report.written) + "".join(f", {count:,} {TITLES[kind]}" for kind, count in sorted(kinds.items()))),
+        *(("not written", f"{_files(count)}: {reason}") for reason, count in reasons.most_common()),
+        *(("look at", f"{_files(count)}: {warning}") for warning, count in warnings.most_common()),
         ("options", ", ".join(f"{code} {meaning}" for code, meaning in report.options)),
         ("searched", "every header that was written, for every name, id, day and UID of the input: none is left"),
         ("not searched", "pixels: whether they show text or a face was not looked at"),
     ]
     return facts_table(rows)
+
+
+def _files(count: int) -> str:
+    return f"{count:,} file{'' if count == 1 else 's'}"

@@ -139,7 +139,7 @@ def _refuse(path: Path, data: FileDataset, profile: Profile) -> None:
     elif data.file_meta.TransferSyntaxUID.startswith(_VIDEO):
         found = "video, which may carry sound, or pixels that lie elsewhere"
     elif not any(keyword in data for keyword in KEYWORDS) and kind not in _GEOMETRY:
-        found = f"no image but {data.SOPClassUID.name if kind.startswith(_STANDARD) else 'an unknown object'}"
+        found = f"{data.SOPClassUID.name if kind.startswith(_STANDARD) else 'an object of an unknown kind'} without pixels"
     elif str(data.get("BurnedInAnnotation", "")).strip().upper() == "YES" and not (
         profile.clean_pixels or profile.allow_burned_in
     ):
@@ -249,7 +249,9 @@ class _Cleaner:
             action = Action.REMOVE  # pixels within a sequence are a small picture of who knows what
             del data[element.tag]
         elif action is Action.UID:
-            element.value = self._each(element.value, self._uid)
+            before = element.value
+            element.value = self._each(before, self._uid)
+            action = Action.UID if element.value != before else Action.KEEP
         elif action is Action.SHIFT:
             element.value = self._each(element.value, lambda text: self._moved(text, vr))
         elif action is Action.CLEAN:

@@ -21,6 +21,8 @@ Array = npt.NDArray[Any]
 
 KEYWORDS: Final = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _RLE: Final = "1.2.840.10008.1.2.5"
+# Decoders to be asked last: Pillow knows less, and GDCM ends the whole process on some damaged frames.
+_DECODERS: Final = {"pillow": 1, "gdcm": 2}
 
 
 def clean_streams(path: Path, data: FileDataset) -> None:
@@ -99,7 +101,7 @@ def black_out(path: Path, data: FileDataset, rectangles: Sequence[Rectangle]) ->
         decoder = get_decoder(syntax)
         if not decoder.is_available:
             raise NotImplementedError
-        plugins = sorted(decoder.available_plugins, key=lambda name: name == "gdcm")  # it ends the process on some damage
+        plugins = sorted(decoder.available_plugins, key=lambda name: _DECODERS.get(name, 0))
         frames = []
         told: dict[str, str | int] = {}
         for frame, told in decoder.iter_array(data, decoding_plugin=plugins[0] if plugins else ""):

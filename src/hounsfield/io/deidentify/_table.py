@@ -1,6 +1,6 @@
 """Table E.1-1 of DICOM PS3.15: what the Basic Application Level Confidentiality Profile and its options ask for, by attribute.
 
-Attributes and the profile's actions are those of edition 2026c. What options ask for is of edition 2024d: for attributes that came
+Attributes and the profile's actions are of edition 2026c. What options ask for is of edition 2024d: for attributes that came
 later they change nothing. Repeating groups (50xx, 60xx) and private attributes are not listed: `_actions` takes them out.
 """
 

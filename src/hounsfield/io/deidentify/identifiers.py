@@ -14,7 +14,7 @@ from hounsfield.io.deidentify._words import COMMON
 Words = tuple[str, ...]
 
 _WORD: Final = re.compile(r"[^\W_]+")
-_WIDE: Final = re.compile(rb"(?:[ -~]\0){4,}")  # ASCII in UTF-16, of either order
+_WIDE: Final = re.compile(rb"(?:\0[ -~]){4,}|(?:[ -~]\0){4,}")  # ASCII in UTF-16, of either order
 _UID: Final = re.compile(r"\d+(?:\.\d+){3,}")
 # Codecs in which headers hold names; those of ISO 2022 are EUC's with the high bit cleared.
 _UNICODE: Final = ("utf-8", "utf-16-le", "utf-16-be")
