@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 from pydantic import Field
 
 from hounsfield import __version__, io
-from hounsfield.core.errors import InputError
+from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.plan import Options
 from hounsfield.io import deidentify as files
 from hounsfield.io import limits, scan
@@ -89,7 +89,7 @@ def deidentify(
     key: the file of the secret key; without one a new key is written beside `out`, as `<out>.key`, for its owner alone.
     Raises InputError OUTPUT_EXISTS, BAD_OPTION (`out` or the key where they must not be), NOT_FOUND, EMPTY_FOLDER; the error of
     the first file where none could be written; IDENTIFIER_LEFT where the output of a file still held something identifying:
-    that file was taken away, the others and the report are there. ResourceError DISK_FULL.
+    that file was taken away, the others and the report are there. ResourceError DISK_FULL, OUT_OF_MEMORY.
     """
     source, out = Path(source), Path(out)
     _check(source, out, key)
@@ -195,6 +195,10 @@ def _one(root: Path, path: Path, staged: Path, profile: Profile, secret: Secret)
     except InputError as error:
         staged.unlink(missing_ok=True)
         return _Done(path, staged, error=error)
+    except MemoryError as error:
+        raise ResourceError(
+            "OUT_OF_MEMORY", path, found="a file larger than the memory", expected="room for it", fix="use a larger machine"
+        ) from error
 
 
 def _clean(one: _Done, shared: Identifiers) -> bool:

@@ -32,7 +32,7 @@ def scan(path: Path, kind: Any = nib.Nifti1Image, order: str = "<", voxels: Any 
         image.header["db_name"] = b"Zwicker"
         image.header["data_type"] = b"Zwicker"
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"seen: Ottilie Zwicker"))
-    nib.save(image, path)  # type: ignore[no-untyped-call]
+    nib.save(image, path)
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -16,7 +17,7 @@ import hounsfield as hu
 from hounsfield.core.errors import InputError
 from hounsfield.io.deidentify import deidentify, holds
 from hounsfield.io.deidentify.identifiers import Identifiers
-from hounsfield.io.deidentify.profile import Profile
+from hounsfield.io.deidentify.profile import Profile, Rectangle
 from hounsfield.io.deidentify.result import Result
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (24, 40, 3), dtype=np.uint8)
@@ -89,6 +90,21 @@ def test_a_damaged_picture_is_refused(tmp_path: Path, ending: str) -> None:
     (tmp_path / f"a{ending}").write_bytes(raw[:60])
     with pytest.raises(InputError, match=r"^CORRUPT_PIXELS"):
         cleaned(tmp_path / f"a{ending}")
+
+
+def test_a_claim_beyond_every_limit_is_refused_before_decoding(tmp_path: Path) -> None:
+    raw = bytearray(picture(tmp_path / "a.png").read_bytes())
+    raw[16:24] = (50_000).to_bytes(4, "big") * 2
+    raw[29:33] = zlib.crc32(raw[12:29]).to_bytes(4, "big")
+    (tmp_path / "a.png").write_bytes(raw)
+    with pytest.raises(InputError, match=r"^TOO_LARGE"):
+        cleaned(tmp_path / "a.png")
+
+
+def test_rectangles_are_not_passed_over_in_silence(tmp_path: Path) -> None:
+    box = Rectangle(x=0, y=0, width=1, height=1)
+    with pytest.raises(InputError, match=r"^NOT_DEIDENTIFIED .*--clean-pixels"):
+        deidentify(picture(tmp_path / "a.png"), PurePath("a"), tmp_path / "out", Profile(clean_pixels=(box,)), SECRET)
 
 
 def test_arrays_and_texts_are_refused(tmp_path: Path) -> None:

@@ -32,6 +32,14 @@ def deidentify(source: Path, relative: PurePath, target: Path, profile: Profile,
     kind = io.content_member(source, head)
     if kind == "dicom":
         return _dicom.deidentify(source, target, profile, secret)
+    if kind in ("nifti", "raster") and profile.clean_pixels:
+        raise InputError(
+            "NOT_DEIDENTIFIED",
+            source,
+            found="a format in which --clean-pixels blackens nothing",
+            expected="DICOM",
+            fix="de-identify DICOM by itself",
+        )
     if kind == "nifti":
         return _nifti.deidentify(source, relative, target, secret)
     if kind == "raster":
@@ -67,4 +75,8 @@ def quiet() -> Iterator[None]:
 
     with warnings.catch_warnings(), config.disable_value_validation():
         warnings.simplefilter("ignore")
-        yield
+        before, config.logger.disabled = config.logger.disabled, True
+        try:
+            yield
+        finally:
+            config.logger.disabled = before

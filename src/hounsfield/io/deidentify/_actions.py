@@ -10,7 +10,7 @@ from hounsfield.io.deidentify.result import Action
 
 DATES: Final = ("DA", "DT", "TM")
 LONG_TEXT: Final = ("LT", "ST", "UT")
-TEXT: Final = (*LONG_TEXT, "AE", "CS", "LO", "SH", "UC", "UR")
+TEXT: Final = (*LONG_TEXT, "AE", "AS", "CS", "LO", "SH", "UC", "UR")
 _BINARY: Final = ("OB", "OD", "OF", "OL", "OV", "OW", "OB or OW")
 # Groups whose binary values are pixels, lookup tables, deformations, surfaces and spectra; those of others may be anything.
 _NUMBERS: Final = (0x0028, 0x0064, 0x0066, 0x5600, 0x7FE0)

@@ -8,6 +8,7 @@ from pathlib import Path, PurePath
 from typing import Any, Final
 
 from hounsfield.core.errors import InputError
+from hounsfield.io import limits
 from hounsfield.io.deidentify._codestream import JPEG, clean_jpeg
 from hounsfield.io.deidentify._names import collect, place
 from hounsfield.io.deidentify.identifiers import Collector, Identifiers
@@ -24,7 +25,7 @@ _WARNING: Final = ("a picture: text within the pixels is possible",)
 
 def deidentify(source: Path, relative: PurePath, target: Path, secret: Secret) -> Result:
     """Writes the file `source` to `target`; how it is to be turned is kept. Raises InputError NOT_DEIDENTIFIED (another kind of
-    picture), CORRUPT_PIXELS."""
+    picture), TOO_LARGE, CORRUPT_PIXELS."""
     raw = source.read_bytes()
     if not raw.startswith((_PNG, JPEG)):
         raise InputError(
@@ -37,6 +38,8 @@ def deidentify(source: Path, relative: PurePath, target: Path, secret: Secret) -
     try:
         turned = _orientation(source, raw)
         clean = _clean_png(raw, turned) if raw.startswith(_PNG) else clean_jpeg(raw, b"Exif\0\0" + turned if turned else b"")
+    except InputError:
+        raise
     except Exception as error:  # of Pillow's parsers, too
         raise InputError(
             "CORRUPT_PIXELS",
@@ -68,7 +71,9 @@ def _orientation(path: Path, raw: bytes) -> bytes:
 
     kind: Any = PngImageFile if raw.startswith(_PNG) else JpegImageFile
     with path.open("rb") as file:
-        orientation = int(kind(file).getexif().get(_ORIENTATION, 1) or 1)
+        picture = kind(file)
+        limits.claimed(path, picture.size[::-1], 32)  # looking for EXIF may decode the pixels
+        orientation = int(picture.getexif().get(_ORIENTATION, 1) or 1)
     if not 2 <= orientation <= 8:
         return b""
     entry = _ORIENTATION.to_bytes(2, "little") + b"\x03\0\x01\0\0\0" + bytes((orientation, 0, 0, 0))
