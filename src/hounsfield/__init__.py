@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from hounsfield.io import list_series as list_series
     from hounsfield.io import read as read
     from hounsfield.io import write as write
+    from hounsfield.io.deidentify.profile import Profile as Profile
     from hounsfield.io.formats import Choices as Choices
+    from hounsfield.workflow.deidentify import deidentify as deidentify
     from hounsfield.workflow.evaluate import evaluate as evaluate
     from hounsfield.workflow.inspect import inspect as inspect
     from hounsfield.workflow.plan import propose as propose
@@ -35,7 +37,9 @@ _WHERE = {
     "Image": "hounsfield.core.image",
     "Options": "hounsfield.workflow.ready",
     "Predictor": "hounsfield.workflow.predict",
+    "Profile": "hounsfield.io.deidentify.profile",
     "Run": "hounsfield.workflow.run",
+    "deidentify": "hounsfield.workflow.deidentify",
     "evaluate": "hounsfield.workflow.evaluate",
     "inspect": "hounsfield.workflow.inspect",
     "list_series": "hounsfield.io",
@@ -54,8 +58,10 @@ __all__ = [
     "Image",
     "Options",
     "Predictor",
+    "Profile",
     "Run",
     "__version__",
+    "deidentify",
     "evaluate",
     "inspect",
     "list_series",

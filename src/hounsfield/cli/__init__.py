@@ -23,11 +23,13 @@ from hounsfield.cli.options import (
     RunFolder,
     choices,
     gathered,
+    profile,
     training,
 )
 from hounsfield.core.errors import HounsfieldError
 
 if TYPE_CHECKING:
+    from hounsfield.io.deidentify.profile import Profile
     from hounsfield.io.formats import Choices
     from hounsfield.workflow.ready import Options
 
@@ -118,6 +120,28 @@ def image(
     from hounsfield.workflow.image import show
 
     found = work(source, to=to, choices=choices, overwrite=overwrite)
+    _print(found.to_json()) if as_json else _show(show(found))
+
+
+@app.command()
+@gathered(profile=profile)
+def deidentify(
+    source: Annotated[
+        Path, typer.Argument(metavar="INPUT", help="A file, a folder, a DICOMDIR or a ZIP archive.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.", show_default=False)],
+    profile: Profile,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="The secret key behind the pseudonyms.  [default: a new one, OUT.key]", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write images anew without what tells who the patients are (DICOM PS3.15), search what was written for it, and report."""
+    from hounsfield.workflow.deidentify import deidentify as work
+    from hounsfield.workflow.deidentify import show
+
+    found = work(source, out, key=key, profile=profile, console=_console())
     _print(found.to_json()) if as_json else _show(show(found))
 
 

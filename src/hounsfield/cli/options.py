@@ -15,10 +15,11 @@ import typer
 from hounsfield.core.errors import InputError
 
 if TYPE_CHECKING:
+    from hounsfield.io.deidentify.profile import Profile, Rectangle
     from hounsfield.io.formats import Choices
     from hounsfield.workflow.ready import Options
 
-LATER = {"Choices": object, "Options": object}  # types whose modules are imported when a verb runs
+LATER = {"Choices": object, "Options": object, "Profile": object}  # types whose modules are imported when a verb runs
 
 Data = Annotated[
     Path, typer.Argument(help="A folder of images (any of the known layouts), an .npz, or a manifest.", show_default=False)
@@ -205,3 +206,79 @@ def _changes(given: list[str]) -> dict[str, Any]:
             )
         out[key] = value
     return out
+
+
+KEEPS = "What the strict profile would take, and may stay"
+PIXELS = "Pixels"
+ShiftDates = Annotated[
+    bool, typer.Option("--shift-dates", help="Move the dates of a patient by one number of days.", rich_help_panel=KEEPS)
+]
+RetainUids = Annotated[bool, typer.Option("--retain-uids", help="Keep UIDs.", rich_help_panel=KEEPS)]
+RetainDevice = Annotated[
+    bool, typer.Option("--retain-device", help="Keep station names and serial numbers.", rich_help_panel=KEEPS)
+]
+RetainInstitution = Annotated[
+    bool, typer.Option("--retain-institution", help="Keep institutions and their addresses.", rich_help_panel=KEEPS)
+]
+RetainPatient = Annotated[
+    bool,
+    typer.Option(
+        "--retain-patient-characteristics", help="Keep sex, age (90 at most), size, weight and the like.", rich_help_panel=KEEPS
+    ),
+]
+CleanDescriptors = Annotated[
+    bool, typer.Option("--clean-descriptors", help="Keep the harmless words of descriptions.", rich_help_panel=KEEPS)
+]
+CleanPixels = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="X,Y,W,H", help="Blacken this rectangle in every frame; repeatable.", show_default=False, rich_help_panel=PIXELS
+    ),
+]
+AllowBurnedIn = Annotated[
+    bool,
+    typer.Option("--allow-burned-in", help="Take images that say that they show text of the patient.", rich_help_panel=PIXELS),
+]
+
+
+def profile(
+    shift_dates: ShiftDates = False,
+    retain_uids: RetainUids = False,
+    retain_device: RetainDevice = False,
+    retain_institution: RetainInstitution = False,
+    retain_patient_characteristics: RetainPatient = False,
+    clean_descriptors: CleanDescriptors = False,
+    clean_pixels: CleanPixels = None,
+    allow_burned_in: AllowBurnedIn = False,
+) -> Profile:
+    """What is taken from a file, and what may stay."""
+    from hounsfield.io.deidentify.profile import Profile
+
+    return Profile(
+        shift_dates=shift_dates,
+        retain_uids=retain_uids,
+        retain_device=retain_device,
+        retain_institution=retain_institution,
+        retain_patient_characteristics=retain_patient_characteristics,
+        clean_descriptors=clean_descriptors,
+        clean_pixels=tuple(_rectangle(text) for text in clean_pixels or ()),
+        allow_burned_in=allow_burned_in,
+    )
+
+
+def _rectangle(text: str) -> Rectangle:
+    from hounsfield.io.deidentify.profile import Rectangle
+
+    try:
+        x, y, width, height = (int(number) for number in text.split(","))
+    except ValueError:
+        x = y = width = height = -1
+    if min(x, y) < 0 or min(width, height) < 1:
+        raise InputError(
+            "BAD_OPTION",
+            "--clean-pixels",
+            found=repr(text),
+            expected="column, row, width, height in pixels",
+            fix="write it as 0,0,640,40",
+        )
+    return Rectangle(x=x, y=y, width=width, height=height)

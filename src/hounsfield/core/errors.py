@@ -21,6 +21,8 @@ CODES: Final[dict[str, str]] = {
     "BAD_HEADER": "a header field has a value outside its domain",
     "UNSAFE_FILE": "the file could run code when loaded, and is refused",
     "UNSAFE_PATH": "an archive or a directory file names a file outside of itself",
+    "NOT_DEIDENTIFIED": "the file cannot be de-identified safely, and is refused",
+    "IDENTIFIER_LEFT": "something that identifies a person is still in a de-identified file",
     "LOSSY_MASK": "a mask in a lossy format has lost its label values",
     # geometry
     "MISSING_SLICE": "slice positions have a gap",
