@@ -114,7 +114,7 @@ def pixels(slices: Sequence[Slice], shape: tuple[int, ...]) -> tuple[Array, tupl
     for file in {id(frame.file): frame.file for frame in frames}.values():
         check_decoder(file)
     planes: Array | None = None
-    for at, plane in enumerate(_planes(frames)):
+    for at, plane in enumerate(planes_of(frames)):
         if planes is None:
             limits.claimed(first.path, (len(frames), *plane.shape), plane.dtype.itemsize * 8)
             planes = np.empty((plane.shape[0], len(frames), *plane.shape[1:]), dtype=plane.dtype)
@@ -127,7 +127,7 @@ def pixels(slices: Sequence[Slice], shape: tuple[int, ...]) -> tuple[Array, tupl
     return _upright(planes, slices, shape), notes
 
 
-def _planes(frames: Sequence[Frame]) -> Iterator[Array]:
+def planes_of(frames: Sequence[Frame]) -> Iterator[Array]:
     """(C, H, W) of each frame as stored; a file's frames that follow each other are decoded in one go."""
     start = 0
     while start < len(frames):
@@ -184,7 +184,9 @@ def _stored(file: File, tags: Dataset, plane: Array) -> Array:
     """(H, W) or (H, W, 3) in native byte order: palettes and lookup tables applied, MONOCHROME1 turned."""
     from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
-    if tags.PhotometricInterpretation == "PALETTE COLOR":
+    if file.modality == "SEG":  # the colours of a label map are for show, its values are the segments
+        pass
+    elif tags.PhotometricInterpretation == "PALETTE COLOR":
         plane = apply_color_lut(plane, tags)
         plane = (plane >> 8).astype(np.uint8) if plane.dtype.itemsize == 2 else plane
     elif "ModalityLUTSequence" in tags and "RescaleSlope" not in tags:

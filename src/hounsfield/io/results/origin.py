@@ -1,0 +1,206 @@
+"""What DICOM results have in common: the images they are of, the model that made them, and how they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from hounsfield.core.errors import InputError
+from hounsfield.core.plan import Class
+from hounsfield.io.formats.dicom import Source
+from hounsfield.io.limits import atomic
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
+
+SCHEME: Final = "99HOUNSFIELD"  # of codes that no plan gives
+# Numbers of the series that results make, after the source's own.
+_NUMBERS: Final = {"seg": 1, "sr": 2, "pm": 3, "sc": 4}
+_TITLES: Final = {"seg": "segmentation", "sr": "report", "pm": "probabilities", "sc": "overlay"}
+_NEEDED: Final = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")  # without them nothing can refer
+_MAY_BE_EMPTY: Final = (
+    "PatientID",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AccessionNumber",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "ReferringPhysicianName",
+)
+
+
+@dataclass(frozen=True)
+class Author:
+    """The model that made a result. name: what it does and with which network. version: of Hounsfield. weights: a digest that
+    tells one trained model from another."""
+
+    name: str
+    version: str
+    weights: str
+
+
+class Origin:
+    """The images that results are of, as highdicom wants them: one data set for each slice of the array, or one with a frame
+    for each slice.
+
+    Raises InputError MISSING_TAG for images that cannot be referred to, or that lie in the patient but name no frame of reference.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.geometry = source.geometry
+        self.placed = source.geometry.space == "patient"
+        headers = [_completed(source, header, self.placed) for header in source.headers]
+        self.frames = [frame for _, frame in source.frames]
+        self.many = int(headers[0].get("NumberOfFrames") or 1) > 1
+        if self.many and self.placed:
+            self.images = [_reordered(headers[0], self.frames, self.step)]
+        else:
+            for header in headers:
+                header.pop("NumberOfFrames", None)
+            self.images = [headers[k] for k, _ in source.frames]
+            self._measure()
+
+    @property
+    def step(self) -> float | None:
+        """mm between slices; None of a 2D image."""
+        return self.geometry.spacing[0] if self.geometry.ndim == 3 else None
+
+    @property
+    def first(self) -> Dataset:
+        return self.images[0]
+
+    def _measure(self) -> None:
+        """Thickness and distance of single-frame slices: some files lack them, and others contradict the slices' positions."""
+        from pydicom.valuerep import format_number_as_ds
+
+        for image in self.images:
+            if not image.get("SliceThickness"):
+                image.SliceThickness = format_number_as_ds(self.step or 1.0)
+            if self.step is not None:
+                image.SpacingBetweenSlices = format_number_as_ds(self.step)
+
+    def planes(self) -> dict[str, Any]:
+        """Where the slices of a resampled image lie, which no source image tells; nothing for others."""
+        from highdicom import PlanePositionSequence
+
+        if not self.source.resampled:
+            return {}
+        index = np.zeros((self.geometry.shape[0], 3))
+        index[:, 0] = np.arange(len(index))
+        corners = self.geometry.index_to_world(index) * [-1.0, -1.0, 1.0]
+        return {"plane_positions": [PlanePositionSequence("PATIENT", corner.tolist()) for corner in corners]}
+
+    def sources(self) -> Sequence[Dataset]:
+        """Each source once; without slices that are another image's (a gap's neighbours) twice."""
+        return list({image.SOPInstanceUID: image for image in self.images}.values())
+
+    def series(self, kind: str, author: Author) -> dict[str, Any]:
+        """What every kind of result says of its series and of what made it; the UIDs are new."""
+        from highdicom import UID
+
+        number = int(self.first.get("SeriesNumber") or 0)
+        return {
+            "series_instance_uid": UID(),
+            "series_number": max(0, number % 1_000_000) * 100 + _NUMBERS[kind],
+            "series_description": f"Hounsfield {_TITLES[kind]}",
+            "sop_instance_uid": UID(),
+            "instance_number": 1,
+            "manufacturer": "Hounsfield",
+            "manufacturer_model_name": author.name[:64],
+            "software_versions": author.version,
+            "device_serial_number": author.weights,
+        }
+
+    def refer(self, result: Dataset) -> None:
+        """Frame numbers of the source file in the place of those of `images`."""
+        if not self.many:
+            return
+        for group in result.get("PerFrameFunctionalGroupsSequence") or ():
+            for derivation in group.get("DerivationImageSequence") or ():
+                for item in derivation.get("SourceImageSequence") or ():
+                    item.ReferencedFrameNumber = self.frames[int(item.get("ReferencedFrameNumber") or 1) - 1]
+
+
+@contextmanager
+def making(origin: Origin, what: str) -> Iterator[None]:
+    """Whatever highdicom says of the source's header as InputError BAD_HEADER: its texts may quote the patient."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        raise InputError(
+            "BAD_HEADER",
+            origin.source.where,
+            found=f"a header from which no {what} can be made ({type(error).__name__})",
+            expected="the attributes that DICOM asks for",
+            fix="write another kind of result with --to, or mend the header",
+        ) from error
+
+
+def write(result: Dataset, path: Path) -> Path:
+    """The data set as a file, beside `path` and then renamed. Raises ResourceError DISK_FULL."""
+    result.SpecificCharacterSet = "ISO_IR 192"
+    with atomic(path, len(result.get("PixelData") or b"")) as beside:
+        result.save_as(beside)
+    return path
+
+
+def code_of(c: Class) -> tuple[str, str, str]:
+    """Value, scheme and meaning of what a class is: the plan's code, else one of `SCHEME`."""
+    if c.code is not None:
+        scheme, value, meaning = c.code
+        return value, scheme, meaning or c.name
+    return f"class-{c.value}"[:16], SCHEME, c.name[:64]
+
+
+def _completed(source: Source, header: Dataset, placed: bool) -> Dataset:
+    """A copy with every attribute that must be there; what may be empty is left so."""
+    out = copy(header)
+    for keyword in (*_NEEDED, *(("FrameOfReferenceUID",) if placed else ())):
+        if not out.get(keyword):
+            raise InputError(
+                "MISSING_TAG",
+                source.where,
+                found=f"no {keyword}",
+                expected="a UID, by which results refer to the images",
+                fix="write --to nifti, or export the images again",
+            )
+    for keyword in _MAY_BE_EMPTY:
+        if keyword not in out:
+            setattr(out, keyword, None if keyword.endswith(("Date", "Time")) else "")
+    if not placed:  # without a position there is no point in a frame of reference: results refer to the image itself
+        for keyword in ("FrameOfReferenceUID", "ImagePositionPatient", "ImageOrientationPatient"):
+            out.pop(keyword, None)
+    return out
+
+
+def _reordered(header: Dataset, frames: Sequence[int], step: float | None) -> Dataset:
+    """A multi-frame header with the frames of the array alone, in its order, and what they share in one place."""
+    from pydicom.dataset import Dataset
+    from pydicom.valuerep import format_number_as_ds
+
+    shared, groups = header.SharedFunctionalGroupsSequence[0], header.PerFrameFunctionalGroupsSequence
+    out, common = copy(header), copy(shared)
+    for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+        item = copy((groups[frames[0] - 1].get(keyword) or shared.get(keyword))[0])
+        if keyword == "PixelMeasuresSequence":
+            item.SpacingBetweenSlices = format_number_as_ds(step) if step is not None else item.get("SpacingBetweenSlices")
+            item.SliceThickness = item.get("SliceThickness") or format_number_as_ds(step or 1.0)
+        setattr(common, keyword, [item])
+    each = []
+    for frame in frames:
+        group = Dataset()
+        group.PlanePositionSequence = groups[frame - 1].get("PlanePositionSequence") or shared.PlanePositionSequence
+        each.append(group)
+    out.SharedFunctionalGroupsSequence = [common]
+    out.PerFrameFunctionalGroupsSequence = each
+    out.NumberOfFrames = len(each)
+    return out
