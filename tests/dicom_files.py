@@ -48,7 +48,12 @@ def grid(shape: Sequence[int], spacing: Sequence[float], across: Floats, down: F
 
 def lps(world: npt.ArrayLike) -> list[float]:
     """R, A, S in mm as DICOM writes it."""
-    return [float(f"{x:.9g}") for x in np.asarray(world, dtype=np.float64).reshape(-1, 3).dot(np.diag([-1, -1, 1])).ravel()]
+    return numbers((np.asarray(world, dtype=np.float64).reshape(-1, 3) * [-1, -1, 1]).ravel())
+
+
+def numbers(values: Any) -> list[float]:
+    """Short enough for DICOM's decimal strings."""
+    return [float(f"{x:.9g}") for x in values]
 
 
 def _header(path: Path, kind: str, uid: str, **tags: Any) -> FileDataset:
@@ -115,8 +120,8 @@ def series(folder: Path, array: Array, where: Geometry, number: int = 1, backwar
             "InstanceNumber": order + 1,
             "ImagePositionPatient": lps(where.index_to_world((k, 0, 0))),
             "ImageOrientationPatient": lps([where.affine[:3, 2] / where.spacing[2], where.affine[:3, 1] / where.spacing[1]]),
-            "PixelSpacing": list(where.spacing[1:]),
-            "SliceThickness": where.spacing[0],
+            "PixelSpacing": numbers(where.spacing[1:]),
+            "SliceThickness": numbers(where.spacing)[0],
             "RescaleSlope": 1,
             "RescaleIntercept": 0,
         }
@@ -141,11 +146,9 @@ def enhanced(path: Path, array: Array, where: Geometry, order: Sequence[int] | N
     _pixels(data, array[order])
     data.NumberOfFrames = len(order)
     shared, measures, orientation = Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing = list(where.spacing[1:])
-    measures.SliceThickness = where.spacing[0]
-    orientation.ImageOrientationPatient = lps(
-        [where.affine[:3, 2] / where.spacing[2], where.affine[:3, 1] / where.spacing[1]]
-    )
+    measures.PixelSpacing = numbers(where.spacing[1:])
+    measures.SliceThickness = numbers(where.spacing)[0]
+    orientation.ImageOrientationPatient = lps([where.affine[:3, 2] / where.spacing[2], where.affine[:3, 1] / where.spacing[1]])
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [orientation]
     data.SharedFunctionalGroupsSequence = [shared]
     groups = []

@@ -40,7 +40,9 @@ def test_circles_hold_the_centres_within_their_radius(tmp_path: Path, grid: Geom
     for k in range(5):
         near = np.hypot(rows - 8.3, columns - 9.1) < 2.2 + k
         np.testing.assert_array_equal(found[k] == 1, near & (found[k] != 2))
-    np.testing.assert_array_equal(found == 2, (np.arange(5) == 4)[:, None, None] & (np.hypot(rows - 15.7, columns - 19.2) < 3.3))
+    np.testing.assert_array_equal(
+        found == 2, (np.arange(5) == 4)[:, None, None] & (np.hypot(rows - 15.7, columns - 19.2) < 3.3)
+    )
 
 
 def test_holes_islands_and_contours_that_are_there_twice(tmp_path: Path) -> None:

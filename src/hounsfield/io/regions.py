@@ -133,8 +133,7 @@ def on_grid(pixels: npt.NDArray[np.bool_], plane: Geometry, grid: Geometry, wher
         raise mismatch(where, f"a plane of {h}x{w} pixels, {_offset(corners[0], start, straight)}", volume)
     rows, columns = np.nonzero(pixels)
     d, i, j = (
-        (first + rows * one + columns * other).astype(np.int64)
-        for first, one, other in zip(start, down, across, strict=True)
+        (first + rows * one + columns * other).astype(np.int64) for first, one, other in zip(start, down, across, strict=True)
     )
     for index, size in zip((d, i, j), volume.shape, strict=True):
         if index.size and (index.min() < 0 or index.max() >= size):

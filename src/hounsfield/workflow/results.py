@@ -99,7 +99,11 @@ def refuse_others(samples: Sequence[Sample], kinds: Sequence[str]) -> None:
             )
         if "pm" in wanted and told.geometry.space != "patient":
             raise InputError(
-                "BAD_OPTION", "--to pm", found=f"{path}, which has no position", expected="images in the patient", fix="leave pm out"
+                "BAD_OPTION",
+                "--to pm",
+                found=f"{path}, which has no position",
+                expected="images in the patient",
+                fix="leave pm out",
             )
 
 

@@ -103,9 +103,7 @@ def test_a_region_that_not_all_have_is_said(tmp_path: Path) -> None:
         study(tmp_path / f"{number}", number)
         rois = {name: [rectangle(GRID, k, (2, 5), (3, 7))] for k, name in enumerate(names)}
         rtstruct(tmp_path / f"{number}.dcm", rois, number)
-    assert open_dataset(tmp_path).notes == (
-        "not all of 2 series name every region, which is background there: cyst in 1",
-    )
+    assert open_dataset(tmp_path).notes == ("not all of 2 series name every region, which is background there: cyst in 1",)
 
 
 def test_series_beside_a_labelled_one_are_left_out_and_studies_without_a_label_are_named(tmp_path: Path) -> None:

@@ -175,7 +175,9 @@ def test_every_frame_refers_to_the_image_that_it_was_drawn_on(tmp_path: Path, ki
             np.testing.assert_allclose(np.array(position, float), np.array(file.ImagePositionPatient, float), atol=1e-6)
     assert len(set(seen)) == volume_of(image.geometry).shape[0]
     header = next(iter(files.values()))
-    assert {str(i.ReferencedSOPInstanceUID) for s in tags.ReferencedSeriesSequence for i in s.ReferencedInstanceSequence} == set(files)
+    assert {
+        str(i.ReferencedSOPInstanceUID) for s in tags.ReferencedSeriesSequence for i in s.ReferencedInstanceSequence
+    } == set(files)
     for keyword in ("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "StudyDate", "AccessionNumber"):
         assert tags[keyword].value == header[keyword].value
     assert tags.SeriesInstanceUID != header.SeriesInstanceUID
@@ -261,10 +263,12 @@ def test_a_report_of_measurements(tmp_path: Path, with_segmentation: bool) -> No
     assert [(c.CodeValue, c.CodingSchemeDesignator) for c in findings] == [("10200004", "SCT"), ("class-255", SCHEME)]
     segments = [i.ReferencedSOPSequence[0] for i in items(tags, "121191")]
     if seg is not None:
-        assert [(s.ReferencedSOPInstanceUID, s.ReferencedSegmentNumber) for s in segments] == [(seg.SOPInstanceUID, 1), (seg.SOPInstanceUID, 2)]
-    text = str(tags)
-    assert "segmentation with unet" in text
-    assert "weights 0123456789abcdef" in text
+        assert [(s.ReferencedSOPInstanceUID, s.ReferencedSegmentNumber) for s in segments] == [
+            (seg.SOPInstanceUID, 1),
+            (seg.SOPInstanceUID, 2),
+        ]
+    assert {i.TextValue for i in items(tags, "111001")} == {"segmentation with unet"}
+    assert {i.TextValue for i in items(tags, "111002")} == {"weights 0123456789abcdef"}
     named = {str(f.SOPInstanceUID) for f in map(pydicom.dcmread, source.iterdir())}
     evidence = [
         str(instance.ReferencedSOPInstanceUID)
@@ -321,7 +325,16 @@ def test_a_header_that_results_cannot_refer_to_is_refused(tmp_path: Path, tags: 
 
 def test_attributes_that_may_be_empty_may_be_absent(tmp_path: Path) -> None:
     absent: dict[str, Any] = dict.fromkeys(
-        ("PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "SliceThickness")
+        (
+            "PatientName",
+            "PatientBirthDate",
+            "PatientSex",
+            "StudyDate",
+            "StudyTime",
+            "StudyID",
+            "AccessionNumber",
+            "SliceThickness",
+        )
     )
     source = ct(tmp_path, upright((3, 12, 10)), **absent)
     mask = predicted(io.read(source))

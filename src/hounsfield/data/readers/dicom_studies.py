@@ -165,9 +165,7 @@ def _finds(file: Path) -> Report | None:
     return report if report.findings else None
 
 
-def _partner(
-    refers: References, found: Sequence[Case], headers: Mapping[Path, Header], series: set[str]
-) -> Case | bool | None:
+def _partner(refers: References, found: Sequence[Case], headers: Mapping[Path, Header], series: set[str]) -> Case | bool | None:
     """The case that a label was drawn on; True where that is a series which was not chosen; None where it is not here."""
     instances: defaultdict[str, set[str]] = defaultdict(set)
     frames = {}

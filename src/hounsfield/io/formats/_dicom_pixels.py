@@ -159,7 +159,9 @@ def _decoded(file: File, indices: list[int]) -> Iterator[Array]:
         for index in indices:
             if file.syntax.startswith(_JPEGS) and (fault := _frame_fault(file, tags, index)):
                 raise _corrupt(file, index, decoder, fault)
-            plane = _stored(file, tags, pixel_array(tags, index=index, decoding_plugin=plugin))
+            packed = tags.BitsAllocated == 1 and uid.is_little_endian and not uid.is_encapsulated
+            stored = _unpacked(tags, index) if packed else pixel_array(tags, index=index, decoding_plugin=plugin)
+            plane = _stored(file, tags, stored)
             yield plane.transpose(2, 0, 1) if plane.ndim == 3 else plane[np.newaxis]
     except (InputError, MemoryError, GeneratorExit):
         raise
@@ -167,6 +169,14 @@ def _decoded(file: File, indices: list[int]) -> Iterator[Array]:
         if "does not support" in str(error):
             raise _unsupported(file, f"of {file.get('BitsStored')}-bit samples, which {decoder} does not decode") from error
         raise _corrupt(file, index, decoder, "undecodable") from error
+
+
+def _unpacked(tags: Dataset, index: int) -> Array:
+    """(H, W) of a frame of single bits. pydicom 3.0 fails at frames that begin and end within a byte."""
+    shape = (int(tags.Rows), int(tags.Columns))
+    first, count = index * math.prod(shape), math.prod(shape)
+    data = np.frombuffer(tags.PixelData, np.uint8, offset=first // 8, count=(first % 8 + count + 7) // 8)
+    return np.unpackbits(data, bitorder="little")[first % 8 : first % 8 + count].reshape(shape)
 
 
 def _frame_fault(file: File, tags: Dataset, index: int) -> str | None:

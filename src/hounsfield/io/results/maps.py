@@ -48,5 +48,6 @@ def probability_map(origin: Origin, maps: Image, classes: Sequence[Class], autho
             **origin.planes(),
             **origin.series("pm", author),
         )
+        result.Laterality = origin.first.get("Laterality")  # as the source says, or unknown
         origin.refer(result)
     return result

@@ -43,6 +43,7 @@ def secondary_capture(origin: Origin, picture: npt.NDArray[np.uint8], author: Au
         )
         if _orientation(origin) is None:
             result.PatientOrientation = None
+        result.Laterality = first.get("Laterality")  # as the source says, or unknown
         result.copy_patient_and_study_information(first)
         references = []
         for image in origin.sources():

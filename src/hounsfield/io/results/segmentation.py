@@ -52,6 +52,8 @@ def segmentation(origin: Origin, mask: Image, classes: Sequence[Class], author: 
             **origin.planes(),
             **origin.series("seg", author),
         )
+        if not origin.placed:
+            result.PatientOrientation = origin.first.get("PatientOrientation")
         origin.refer(result)
     return result
 
