@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import (
+    UID,
     CTImageStorage,
     DigitalXRayImageStorageForPresentation,
     EnhancedMRImageStorage,
@@ -59,8 +60,8 @@ def numbers(values: Any) -> list[float]:
 def _header(path: Path, kind: str, uid: str, **tags: Any) -> FileDataset:
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    meta.MediaStorageSOPClassUID = kind
-    meta.MediaStorageSOPInstanceUID = uid
+    meta.MediaStorageSOPClassUID = UID(kind)
+    meta.MediaStorageSOPInstanceUID = UID(uid)
     data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
     values: dict[str, Any] = {
         "SOPClassUID": kind,
@@ -103,8 +104,8 @@ def _save(data: FileDataset, path: Path) -> Path:
 
 
 def series(folder: Path, array: Array, where: Geometry, number: int = 1, backwards: bool = False, **tags: Any) -> list[Path]:
-    """A CT series of (D, H, W) on a 3D grid in `folder`, in slice order; `number` makes its UID. backwards: file names and instance
-    numbers run against the positions. A tag of None is left out."""
+    """A CT series of (D, H, W) on a 3D grid in `folder`, in slice order; `number` makes its UID. backwards: file names and
+    instance numbers run against the positions. A tag of None is left out."""
     uid = f"{ROOT}.{number}.1"
     paths = []
     for k, plane in enumerate(array):

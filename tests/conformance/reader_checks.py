@@ -7,6 +7,7 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tests import dicom_files
@@ -221,7 +222,7 @@ def dicom_studies(folder: Path) -> None:
     grid = dicom_files.upright((3, 12, 10))
     for k in range(CASES):
         array = np.random.default_rng(k).integers(0, 200, grid.shape).astype(np.int16)
-        tags = {"StudyInstanceUID": f"1.2.{k}", "PatientID": f"patient {k}"}
+        tags: dict[str, Any] = {"StudyInstanceUID": f"1.2.{k}", "PatientID": f"patient {k}"}
         dicom_files.series(folder / f"{k}" / "ct", array, grid, k + 1, **tags)
         outline = dicom_files.rectangle(grid, 1, (2, 5 + k), (3, 7))
         dicom_files.rtstruct(folder / f"{k}" / "rs.dcm", {"lesion": [outline]}, k + 1)

@@ -99,7 +99,7 @@ def test_points_and_open_lines_enclose_nothing_and_that_is_said(tmp_path: Path) 
 
 def test_an_image_without_a_place_has_no_contours(tmp_path: Path) -> None:
     drawn = Contours(rtstruct(tmp_path / "rs.dcm", {"a": [rectangle(GRID, 2, (2, 5), (2, 5))]}))
-    with pytest.raises(InputError, match="GRID_MISMATCH .*of an image without a place"):
+    with pytest.raises(InputError, match=r"GRID_MISMATCH .*of an image without a place"):
         list(drawn.voxels(Geometry.none((5, 20, 24))))
 
 

@@ -136,6 +136,6 @@ def test_damage_is_told_without_the_patient(tmp_path: Path, images: list[Path]) 
 
     spoil(tags)
     tags.save_as(path)
-    with pytest.raises(InputError, match="BAD_HEADER .*an unreadable report") as caught:
+    with pytest.raises(InputError, match=r"BAD_HEADER .*an unreadable report") as caught:
         Report(path)
     assert not any(secret in str(caught.value) for secret in dicom_files.SECRETS)

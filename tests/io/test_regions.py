@@ -1,4 +1,4 @@
-"""Planes of pixels are laid on the voxels of a grid by where they are in the patient, and refused where they are no voxels of it."""
+"""Planes of pixels are laid on the voxels of a grid by their place in the patient, and refused where they are none of them."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_nothing_labelled_may_lie_outside() -> None:
 
 def test_without_a_place_pixels_are_those_of_the_image() -> None:
     for space in ("none", "detector"):
-        grid = Geometry.from_spacing((7, 9), (0.2, 0.2), space=space)  # type: ignore[arg-type]
+        grid = Geometry.from_spacing((7, 9), (0.2, 0.2), space=space)
         np.testing.assert_array_equal(laid(PIXELS, Geometry.none((7, 9)), grid)[0], PIXELS)
         with pytest.raises(InputError, match="GRID_MISMATCH"):
             laid(PIXELS[:6], Geometry.none((6, 9)), grid)

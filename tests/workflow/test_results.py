@@ -79,7 +79,8 @@ def test_probabilities_agree_with_the_labels(study: Path, run: Run) -> None:
     (sample,) = open_dataset(study).samples
     maps, labels = predictor.maps(sample), predictor(sample)
     assert isinstance(labels, Image)
-    assert (maps.array.shape, maps.array.dtype) == ((2, *GRID.shape), np.uint8)
+    assert maps.array.shape == (2, *GRID.shape)
+    assert maps.array.dtype == np.uint8
     assert maps.geometry == labels.geometry
     clear = np.abs(maps.array[0].astype(int) - maps.array[1]) > 1
     likelier = np.where(maps.array[0] > maps.array[1], 10, 20)
@@ -159,7 +160,7 @@ def test_a_map_needs_a_place(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named(tmp_path: Path, study: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(results, "find_spec", lambda name: None)
     with pytest.raises(
         InputError, match=r"^MISSING_EXTRA --to seg: found no package highdicom, .*pip install 'hounsfield\[dicom\]'"
     ):

@@ -116,7 +116,8 @@ class Report:
         distinct = {tuple(corner) for corner in at_high.tolist()}
         if not (at_low | at_high).all() or len(distinct) != 4 or len(plane) > 5:
             return None
-        return np.r_[low, high] if grid.ndim == 2 else np.r_[k, low, k + 1, high]
+        corners: Floats = np.r_[low, high] if grid.ndim == 2 else np.r_[k, low, k + 1, high]
+        return corners
 
 
 def _concept(item: Any) -> str:

@@ -12,8 +12,8 @@ DIGITS = 6
 
 
 def inside(polygons: Sequence[npt.NDArray[np.float64]], shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """(H, W): the pixels whose centre lies within an odd number of `polygons`, each (N, 2) corners (row, column) in pixels, closed
-    from the last to the first; whole numbers are pixel centres.
+    """(H, W): the pixels whose centre lies within an odd number of `polygons`, each (N, 2) corners (row, column) in pixels,
+    closed from the last to the first; whole numbers are pixel centres.
 
     So a polygon within another is a hole, one within that an island, and the two sides of a slit (the keyhole, by which one
     polygon goes around a hole) cancel. Of centres exactly on an edge those at its upper and left sides are inside, those at its

@@ -147,7 +147,7 @@ def mismatch(where: Path, found: str, grid: Geometry) -> InputError:
         "GRID_MISMATCH",
         where,
         found=found,
-        expected=f"voxels of the image's grid {grid.shape}, within {SLICE_TOLERANCE} of a slice and {PIXEL_TOLERANCE} of a pixel",
+        expected=f"voxels of the image's grid {grid.shape} (within {SLICE_TOLERANCE} of a slice, {PIXEL_TOLERANCE} of a pixel)",
         fix="name the series that it was drawn on, or resample it to the image",
     )
 

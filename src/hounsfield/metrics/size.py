@@ -15,8 +15,8 @@ _FEW = 64  # points whose distances are measured without a hull
 
 @dataclass(frozen=True)
 class Size:
-    """voxels: how many. content: mm³, in 2D mm² (px² where steps are pixels). diameter: mm, largest distance between the centres
-    of two voxels of one connected part (by face, edge or corner); 0 for a single voxel or none."""
+    """voxels: how many. content: mm³, in 2D mm² (px² where steps are pixels). diameter: mm, largest distance between the
+    centres of two voxels of one connected part (by face, edge or corner); 0 for a single voxel or none."""
 
     voxels: int
     content: float

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from importlib import util
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -26,8 +26,8 @@ from hounsfield.tasks import Solver
 if TYPE_CHECKING:
     from hounsfield.workflow.run import Run
 
-# What each task's predictions may become, its own files first: seg a segmentation, sr a report of measurements or scores, pm a map
-# of probabilities, sc a picture. Of other tasks there are the own files alone.
+# What each task's predictions may become, its own files first: seg a segmentation, sr a report of measurements or scores, pm a
+# map of probabilities, sc a picture. Of other tasks there are the own files alone.
 KINDS: Final = {"segmentation": ("nifti", "seg", "sr", "pm", "sc"), "classification": ("table", "sr")}
 _OWN: Final = ("nifti", "table", "files")
 _OWN_ENDINGS: Final = (".nii.gz", ".png")
@@ -73,12 +73,12 @@ def endings(kinds: Sequence[str]) -> tuple[str, ...]:
 
 
 def refuse_others(samples: Sequence[Sample], kinds: Sequence[str]) -> None:
-    """Raises InputError MISSING_EXTRA where DICOM cannot be written; BAD_OPTION for DICOM results of an image that is not DICOM,
-    and for a map of probabilities of one without a place in the patient."""
+    """Raises InputError MISSING_EXTRA where DICOM cannot be written; BAD_OPTION for DICOM results of an image that is not
+    DICOM, and for a map of probabilities of one without a place in the patient."""
     wanted = [kind for kind in kinds if kind not in _OWN]
     if not wanted:
         return
-    if util.find_spec("highdicom") is None:
+    if find_spec("highdicom") is None:
         raise InputError(
             "MISSING_EXTRA",
             f"--to {','.join(wanted)}",
@@ -141,7 +141,7 @@ def write(
     return [write_dicom(result, folder / f"{sample.id}.{kind}.dcm") for kind, result in made.items()]
 
 
-def _found(prediction: Prediction, classes: Sequence[Class]) -> Sequence[report.Measured] | Sequence[report.Scored]:
+def _found(prediction: Prediction, classes: Sequence[Class]) -> Sequence[report.Measured | report.Scored]:
     """Volume and diameter of every class of a mask, or the score of every class."""
     if isinstance(prediction, ClassScores):
         return [report.Scored(c, float(p)) for c, p in zip(classes, prediction.probabilities, strict=True)]

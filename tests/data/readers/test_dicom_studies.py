@@ -158,7 +158,7 @@ def test_labels_beside_the_voxels_stop_with_the_file(tmp_path: Path) -> None:
 def test_labels_that_mark_nothing_stop(tmp_path: Path) -> None:
     study(tmp_path / "ct", 1)
     rtstruct(tmp_path / "rs.dcm", {"liver": [rectangle(GRID, 1, (-5, -3), (3, 7))]})
-    with pytest.raises(InputError, match="NO_FOREGROUND .*1 label files, all of them empty"):
+    with pytest.raises(InputError, match=r"NO_FOREGROUND .*1 label files, all of them empty"):
         open_dataset(tmp_path)
 
 

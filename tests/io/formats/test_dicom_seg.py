@@ -216,7 +216,7 @@ def test_what_is_wrong_is_said(tmp_path: Path, change: Any, told: str) -> None:
 
 
 def test_an_image_is_no_segmentation(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="WRONG_FORMAT .*DICOM that is no segmentation"):
+    with pytest.raises(InputError, match=r"WRONG_FORMAT .*DICOM that is no segmentation"):
         dicom.segments(images(tmp_path)[0])
 
 

@@ -146,7 +146,7 @@ def test_segments_say_what_they_are_and_who_drew_them(tmp_path: Path) -> None:
     algorithm = first.SegmentationAlgorithmIdentificationSequence[0]
     assert (algorithm.AlgorithmName, algorithm.AlgorithmVersion) == ("segmentation with unet", "0.1.0")
     assert "0123456789abcdef" in algorithm.AlgorithmParameters
-    # sRGB red in CIELab under D50 or D65 is bright and clearly red (a about 67 to 80, b about 67 to 70), stored as PS3.3 C.10.7.1.1 says.
+    # sRGB red in CIELab, under D50 or D65, scaled as PS3.3 C.10.7.1.1 says.
     lightness, a, b = (int(v) for v in first.RecommendedDisplayCIELabValue)
     assert 52 < lightness / 65535 * 100 < 56
     assert 60 < a / 65535 * 255 - 128 < 85

@@ -25,7 +25,7 @@ class Cleaned:
 
 
 def clean(corners: Sequence[Sequence[float]], labels: Sequence[int], shape: tuple[int, ...] | None) -> Cleaned:
-    """corners: (N, 4) first row, first column, last row, last column, half-open, in pixels, or (N, 6) in a volume. shape: of the
+    """corners: (N, 4) first row, first column, last row, last column, half-open, in pixels; (N, 6) in a volume. shape: of the
     image, None if unknown."""
     n = len(corners[0]) // 2 if len(corners) else 2
     found = np.array(corners, dtype=np.float64).reshape(-1, 2 * n)

@@ -107,7 +107,8 @@ def read(path: Path, choices: Choices) -> Dataset:
     files = [file for file in labels if headers[file].modality in _DRAWN]
     drawn = dict(zip(files, in_threads(_look, files), strict=True))
     reports = {} if drawn else {file: report for file in labels if (report := _finds(file))}
-    references = {file: label.references for file, label in (*drawn.items(), *reports.items())}
+    references = {file: label.references for file, label in drawn.items()}
+    references |= {file: report.references for file, report in reports.items()}
     series = {h.series for h in headers.values() if h.image}
     partners = {file: _partner(refers, found, headers, series) for file, refers in references.items()}
     own: defaultdict[Case, list[Path]] = defaultdict(list)

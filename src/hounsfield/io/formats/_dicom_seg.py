@@ -1,4 +1,4 @@
-"""DICOM segmentations (binary, fractional, label map): their segments, and which voxels of a grid these take (PS3.3 A.51, A.90)."""
+"""DICOM segmentations (binary, fractional, label map): their segments, and which voxels of a grid these take (PS3.3 A.51)."""
 
 from __future__ import annotations
 

@@ -124,9 +124,9 @@ def segments(path: Path) -> Drawn:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The DICOM files behind an image, for what refers to them. where: what they were read from. headers: their data sets without
-    pixels, in the order of the first slice that each gives. frames: of each slice of the array its file's index into `headers`,
-    and the frame's number in that file, counted from 1. resampled: the slices of `geometry` are not those of the files."""
+    """The DICOM files behind an image, for what refers to them. where: what they were read from. headers: their data sets
+    without pixels, in the order of the first slice that each gives. frames: of each slice of the array its file's index into
+    `headers`, and the frame's number in that file, counted from 1. resampled: the slices of `geometry` are not the files'."""
 
     where: Path
     headers: tuple[Dataset, ...]

@@ -51,7 +51,7 @@ class Origin:
     """The images that results are of, as highdicom wants them: one data set for each slice of the array, or one with a frame
     for each slice.
 
-    Raises InputError MISSING_TAG for images that cannot be referred to, or that lie in the patient but name no frame of reference.
+    Raises InputError MISSING_TAG for images that cannot be referred to, or lie in the patient but name no frame of reference.
     """
 
     def __init__(self, source: Source) -> None:

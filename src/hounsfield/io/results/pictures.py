@@ -52,7 +52,8 @@ def secondary_capture(origin: Origin, picture: npt.NDArray[np.uint8], author: Au
             item.ReferencedSOPInstanceUID = image.SOPInstanceUID
             references.append(item)
         result.SourceImageSequence = references
-    return result
+    made: Dataset = result
+    return made
 
 
 def _orientation(origin: Origin) -> tuple[str, str] | None:
@@ -61,5 +62,5 @@ def _orientation(origin: Origin) -> tuple[str, str] | None:
         return None
     if origin.geometry.ndim == 3:
         return "L", "P"
-    rows, columns = origin.geometry.orientation
-    return _DIRECTIONS[columns], _DIRECTIONS[rows]
+    rows, columns = (_DIRECTIONS[letter] for letter in origin.geometry.orientation)
+    return columns, rows

@@ -45,11 +45,9 @@ class Scored:
     probability: float
 
 
-def report(
-    origin: Origin, found: Sequence[Measured] | Sequence[Scored], author: Author, segmentation: Dataset | None = None
-) -> Dataset:
-    """A measurement group for each of `found`, which refers to its segment where there is a `segmentation` (segment k + 1 is class
-    k), else to the source images. Raises InputError BAD_HEADER."""
+def report(origin: Origin, found: Sequence[Measured | Scored], author: Author, segmentation: Dataset | None = None) -> Dataset:
+    """A measurement group for each of `found`, which refers to its segment where there is a `segmentation` (segment k + 1 is
+    class k), else to the source images. Raises InputError BAD_HEADER."""
     import highdicom as hd
     from highdicom import sr
 
@@ -60,7 +58,7 @@ def report(
         sources = [sr.SourceImageForMeasurementGroup.from_source_image(image) for image in origin.sources()]
         groups: list[Any] = []
         for k, one in enumerate(found, start=1):
-            common = {
+            common: dict[str, Any] = {
                 "tracking_identifier": sr.TrackingIdentifier(uid=hd.UID(), identifier=one.of.name[:64]),
                 "finding_type": sr.CodedConcept(*code_of(one.of)),
                 "algorithm_id": algorithm,

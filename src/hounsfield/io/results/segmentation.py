@@ -19,8 +19,8 @@ _CATEGORY = ("85756007", "SCT", "Tissue")  # true of structures and of lesions
 
 
 def segmentation(origin: Origin, mask: Image, classes: Sequence[Class], author: Author) -> Dataset:
-    """mask: (1, *grid) in the values of `classes`, or (R, *grid) of 0 and 1. Segment k + 1 is class k. Frames in which a segment
-    is absent are left out, as readers expect. Raises InputError BAD_HEADER."""
+    """mask: (1, *grid) in the values of `classes`, or (R, *grid) of 0 and 1. Segment k + 1 is class k. Frames in which a
+    segment is absent are left out, as readers expect. Raises InputError BAD_HEADER."""
     import highdicom as hd
     from highdicom.color import CIELabColor
 
@@ -62,7 +62,8 @@ def _numbered(mask: Image, classes: Sequence[Class]) -> npt.NDArray[Any]:
     """(D, H, W) of segment numbers, or (D, H, W, R) of 0 and 1 where classes may overlap; D is 1 in 2D."""
     array = mask.array if mask.ndim == 3 else mask.array[:, np.newaxis]
     if mask.channels > 1:
-        return np.moveaxis(array != 0, 0, -1).astype(np.uint8)
+        regions: npt.NDArray[np.uint8] = np.moveaxis(array != 0, 0, -1).astype(np.uint8)
+        return regions
     values = [c.value for c in classes]
     numbers = np.zeros(array.shape[1:], dtype=np.uint8 if len(values) < 256 else np.uint16)
     for k, value in enumerate(values, start=1):
