@@ -146,9 +146,7 @@ def test_images_that_are_not_dicom_are_refused_before_any_work(tmp_path: Path, m
     run = untrained(tmp_path / "run", plan("segmentation"))
     path = picture(tmp_path / "a.png")
     monkeypatch.setattr(Predictor, "__call__", lambda *_: pytest.fail("it was predicted"))
-    with pytest.raises(
-        InputError, match=r"^BAD_OPTION --to seg,sr: found .*a\.png, which is of the format raster, expected DICOM"
-    ):
+    with pytest.raises(InputError, match=r"^BAD_OPTION --to seg,sr: found .*a\.png, picture, expected DICOM"):
         predict(run, [path], tmp_path / "out", to="nifti,seg,sr", device="cpu")
     assert not (tmp_path / "out").exists()
 

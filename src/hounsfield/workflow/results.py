@@ -22,6 +22,7 @@ from hounsfield.io.results.origin import Author, Origin
 from hounsfield.io.results.origin import write as write_dicom
 from hounsfield.metrics.size import size_of
 from hounsfield.tasks import Solver
+from hounsfield.workflow.image import TITLES
 
 if TYPE_CHECKING:
     from hounsfield.workflow.run import Run
@@ -93,7 +94,7 @@ def refuse_others(samples: Sequence[Sample], kinds: Sequence[str]) -> None:
             raise InputError(
                 "BAD_OPTION",
                 f"--to {','.join(wanted)}",
-                found=f"{path}, which is {io.TITLES.get(told.format, f'of the format {told.format}')}",
+                found=f"{path}, {TITLES.get(told.format, told.format)}",
                 expected="DICOM images, which DICOM results refer to",
                 fix="leave the option out, or predict the DICOM series",
             )
