@@ -12,7 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 from tests import dicom_files
-from tests.io.results.test_dicom_results import numbers as measured
+from tests.io.results.sources import numbers as measured
 from tests.workflow.test_predict import picture, plan, untrained
 
 from hounsfield import io

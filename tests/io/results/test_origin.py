@@ -1,0 +1,53 @@
+"""What results need of their source's headers, and what may be missing there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pydicom
+import pytest
+from tests import dicom_files
+from tests.dicom_files import upright
+from tests.io.results.sources import AUTHOR, CLASSES, ct, origin_of, predicted
+
+from hounsfield import io
+from hounsfield.core.errors import InputError
+from hounsfield.io.results import segmentation
+from hounsfield.io.results.origin import write
+
+
+@pytest.mark.parametrize(
+    ("tags", "told"),
+    [
+        ({"StudyInstanceUID": None}, "MISSING_TAG .*no StudyInstanceUID, expected a UID, by which results refer"),
+        ({"FrameOfReferenceUID": None}, "MISSING_TAG .*no FrameOfReferenceUID"),
+        ({"PatientSex": "WOMAN"}, r"BAD_HEADER .*a header from which no segmentation can be made \(ValueError\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_header_that_results_cannot_refer_to_is_refused(tmp_path: Path, tags: dict[str, Any], told: str) -> None:
+    source = ct(tmp_path, upright((3, 12, 10)), **tags)
+    with pytest.raises(InputError, match=told) as caught:
+        segmentation.segmentation(origin_of(source), predicted(io.read(source)), CLASSES, AUTHOR)
+    assert not any(secret in str(caught.value) for secret in dicom_files.SECRETS)
+
+
+def test_attributes_that_may_be_empty_may_be_absent(tmp_path: Path) -> None:
+    absent: dict[str, Any] = dict.fromkeys(
+        (
+            "PatientName",
+            "PatientBirthDate",
+            "PatientSex",
+            "StudyDate",
+            "StudyTime",
+            "StudyID",
+            "AccessionNumber",
+            "SliceThickness",
+        )
+    )
+    source = ct(tmp_path, upright((3, 12, 10)), **absent)
+    mask = predicted(io.read(source))
+    tags = pydicom.dcmread(write(segmentation.segmentation(origin_of(source), mask, CLASSES, AUTHOR), tmp_path / "a.seg.dcm"))
+    measures = tags.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert (float(measures.SliceThickness), float(measures.SpacingBetweenSlices)) == (3, 3)
