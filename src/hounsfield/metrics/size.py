@@ -30,6 +30,9 @@ def size_of(region: npt.NDArray[np.bool_], steps: Floats) -> Size:
     gram = steps.T @ steps
     content = math.sqrt(max(0.0, float(np.linalg.det(gram))))
     count = int(np.count_nonzero(region))
+    if count == 0:
+        return Size(0, 0.0, 0.0)
+    region = region[ndimage.find_objects(region.astype(np.uint8))[0]]
     parts, _ = ndimage.label(region, np.ones((3,) * region.ndim))
     largest = 0.0
     for part, box in enumerate(ndimage.find_objects(parts), start=1):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pydicom
 import pytest
 from tests import dicom_files
@@ -13,7 +15,7 @@ from tests.io.results.sources import AUTHOR, CLASSES, ct, origin_of, predicted
 
 from hounsfield import io
 from hounsfield.core.errors import InputError
-from hounsfield.io.results import segmentation
+from hounsfield.io.results import pictures, report, segmentation
 from hounsfield.io.results.origin import write
 
 
@@ -31,6 +33,16 @@ def test_a_header_that_results_cannot_refer_to_is_refused(tmp_path: Path, tags: 
     with pytest.raises(InputError, match=told) as caught:
         segmentation.segmentation(origin_of(source), predicted(io.read(source)), CLASSES, AUTHOR)
     assert not any(secret in str(caught.value) for secret in dicom_files.SECRETS)
+
+
+def test_no_warning_quotes_the_patient(tmp_path: Path) -> None:
+    source = ct(tmp_path, upright((3, 12, 10)), PatientName="Single")
+    image, origin = io.read(source), origin_of(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        segmentation.segmentation(origin, predicted(image), CLASSES, AUTHOR)
+        report.report(origin, [report.Scored(c, 0.5) for c in CLASSES], AUTHOR)
+        pictures.secondary_capture(origin, np.zeros((8, 8, 3), np.uint8), AUTHOR)
 
 
 def test_attributes_that_may_be_empty_may_be_absent(tmp_path: Path) -> None:

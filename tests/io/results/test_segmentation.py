@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
-from tests.dicom_files import oblique
+from tests.dicom_files import oblique, upright
 from tests.io.results.sources import AUTHOR, CLASSES, SOURCES, ct, hd, origin_of, predicted
 
 from hounsfield import io
+from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image
 from hounsfield.io.formats import Choices, dicom
 from hounsfield.io.regions import mark, paint, volume_of
@@ -134,7 +135,21 @@ def test_every_frame_refers_to_the_image_that_it_was_drawn_on(tmp_path: Path, ki
         assert "FrameOfReferenceUID" not in tags
 
 
-def test_gaps_that_were_filled_and_a_tilt_that_was_mended_keep_their_place(tmp_path: Path) -> None:
+def test_a_tilt_that_was_mended_keeps_its_place(tmp_path: Path) -> None:
+    """The upright grid is wider than the slices."""
+    affine = upright((5, 12, 10)).affine.copy()
+    affine[:3, 0] += 0.4 * affine[:3, 1]
+    choices = Choices(fix_tilt=True)
+    image = io.read(ct(tmp_path, Geometry((5, 12, 10), affine)), choices)
+    assert image.geometry.shape == (5, 14, 10)
+    mask = predicted(image)
+    path = write(segmentation.segmentation(origin_of(tmp_path / "ct", choices), mask, CLASSES, AUTHOR), tmp_path / "a.seg.dcm")
+    laid = np.zeros(image.geometry.shape, np.uint8)
+    paint(dicom.segments(path), image.geometry, {1: 10, 2: 255}, laid)
+    np.testing.assert_array_equal(laid, mask.array[0])
+
+
+def test_gaps_that_were_filled_keep_their_place(tmp_path: Path) -> None:
     ct(tmp_path, oblique((6, 12, 10)))
     (tmp_path / "ct" / "1-003.dcm").unlink()
     choices = Choices(allow_gaps=True)
@@ -150,7 +165,7 @@ def test_gaps_that_were_filled_and_a_tilt_that_was_mended_keep_their_place(tmp_p
 
 def test_a_real_tilt(tmp_path: Path, shared_data: Path) -> None:
     folder = next(f for f in (shared_data / "dicom_ct_gantry_tilt").rglob("*") if f.is_file()).parent
-    choices = Choices(fix_tilt=True)
+    choices = Choices(fix_tilt=True, allow_gaps=True)
     image = io.read(folder, choices)
     mask = predicted(image)
     path = write(segmentation.segmentation(origin_of(folder, choices), mask, CLASSES, AUTHOR), tmp_path / "a.seg.dcm")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -90,14 +91,18 @@ class Origin:
 
     def planes(self) -> dict[str, Any]:
         """Where the slices of a resampled image lie, which no source image tells; nothing for others."""
-        from highdicom import PlanePositionSequence
+        from highdicom import PixelMeasuresSequence, PlanePositionSequence
 
         if not self.source.resampled:
             return {}
+        step, *pixel = self.geometry.spacing
         index = np.zeros((self.geometry.shape[0], 3))
         index[:, 0] = np.arange(len(index))
         corners = self.geometry.index_to_world(index) * [-1.0, -1.0, 1.0]
-        return {"plane_positions": [PlanePositionSequence("PATIENT", corner.tolist()) for corner in corners]}
+        return {
+            "pixel_measures": PixelMeasuresSequence(pixel, self.first.SliceThickness, step),
+            "plane_positions": [PlanePositionSequence("PATIENT", corner.tolist()) for corner in corners],
+        }
 
     def sources(self) -> Sequence[Dataset]:
         """Each source once; without slices that are another image's (a gap's neighbours) twice."""
@@ -132,9 +137,12 @@ class Origin:
 
 @contextmanager
 def making(origin: Origin, what: str) -> Iterator[None]:
-    """Whatever highdicom says of the source's header as InputError BAD_HEADER: its texts may quote the patient."""
+    """Whatever highdicom raises about the source's header as InputError BAD_HEADER, and nothing that it warns of: its texts may
+    quote the patient."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
         raise InputError(
             "BAD_HEADER",
