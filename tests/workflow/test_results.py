@@ -100,6 +100,13 @@ def test_what_was_written_is_a_dataset_to_learn_from(tmp_path: Path, study: Path
     np.testing.assert_array_equal(target().array * 10, mask.array)
 
 
+def test_a_label_of_another_series_does_not_matter(tmp_path: Path, study: Path, run: Run) -> None:
+    dicom_files.series(study / "other", np.zeros(GRID.shape, np.int16), GRID, 2)
+    dicom_files.rtstruct(study / "rs.dcm", {"liver": [dicom_files.rectangle(GRID, 1, (2, 5), (3, 7))]}, 2)
+    written = predict(run, [study], tmp_path / "out", device="cpu")
+    assert [p.name for p in written] == ["ct.nii.gz", "other.nii.gz"]
+
+
 def test_without_the_option_all_is_as_ever(tmp_path: Path, study: Path, run: Run) -> None:
     assert predict(run, [study], tmp_path / "out", device="cpu") == [tmp_path / "out" / "ct.nii.gz"]
     predict(run, [study], tmp_path / "seg", to="seg", device="cpu")

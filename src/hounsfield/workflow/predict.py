@@ -112,7 +112,9 @@ def predict(
     """
     opened = run if isinstance(run, Run) else Run(run)
     kinds = results.kinds_of(to, opened.plan.task)
-    datasets = [open_dataset(Path(path), choices=choices) for path in inputs]
+    # Whether a DICOM series has a label does not matter here, unless a part of a labelled dataset is meant.
+    without = ("dicom_studies",) if split is None else ()
+    datasets = [open_dataset(Path(path), choices=choices, without=without) for path in inputs]
     samples = [s for dataset in datasets for s in cases_of(dataset, opened, split)]
     folder = Path(out)
     results.refuse_others(samples, kinds)

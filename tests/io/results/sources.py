@@ -44,6 +44,7 @@ SOURCES: dict[str, Callable[[Path], Path]] = {
     "reversed": lambda folder: ct(folder, oblique((5, 12, 10)), backwards=True),
     "enhanced": lambda folder: mr(folder, oblique((5, 12, 10)), [0, 1, 2, 3, 4]),
     "enhanced, frames out of order": lambda folder: mr(folder, oblique((5, 12, 10)), [3, 0, 4, 2, 1]),
+    "enhanced, one frame": lambda folder: mr(folder, oblique((1, 12, 10)), [0]),
     "one slice": lambda folder: ct(folder, oblique((1, 12, 10))) / "1-000.dcm",
     "x-ray": x,
 }

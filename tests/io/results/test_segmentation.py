@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from pydicom.data import get_testdata_file
 from tests.dicom_files import oblique, upright
 from tests.io.results.sources import AUTHOR, CLASSES, SOURCES, ct, hd, origin_of, predicted
 
@@ -52,6 +53,32 @@ def test_a_segmentation_is_read_back_bit_by_bit_at_the_same_place(tmp_path: Path
     else:
         pixels = theirs.get_pixels_by_source_instance([pydicom.dcmread(source).SOPInstanceUID], combine_segments=True)
         np.testing.assert_array_equal(pixels[0], numbers)
+
+
+def test_one_frame_of_a_cine_is_referred_to_by_its_number(tmp_path: Path) -> None:
+    source = Path(str(get_testdata_file("examples_ybr_color.dcm", download=False)))
+    choices = Choices(frame=3)
+    image = io.read(source, choices)
+    mask = predicted(image)
+    path = write(segmentation.segmentation(origin_of(source, choices), mask, CLASSES, AUTHOR), tmp_path / "a.seg.dcm")
+    laid = np.zeros((1, *image.geometry.shape), np.uint8)
+    paint(dicom.segments(path), image.geometry, {1: 10, 2: 255}, laid)
+    np.testing.assert_array_equal(laid, mask.array)
+    for group in pydicom.dcmread(path).PerFrameFunctionalGroupsSequence:
+        assert group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber == 4
+
+
+def test_slices_whose_orientation_differs_by_rounding_are_one_series(tmp_path: Path) -> None:
+    source = SOURCES["oblique"](tmp_path)
+    for k, file in enumerate(sorted(source.iterdir())):
+        tags = pydicom.dcmread(file)
+        tags.ImageOrientationPatient = [float(x) + k * 1e-7 for x in tags.ImageOrientationPatient]
+        tags.save_as(file)
+    mask = predicted(io.read(source))
+    path = write(segmentation.segmentation(origin_of(source), mask, CLASSES, AUTHOR), tmp_path / "a.seg.dcm")
+    laid = np.zeros(mask.geometry.shape, np.uint8)
+    paint(dicom.segments(path), mask.geometry, {1: 10, 2: 255}, laid)
+    np.testing.assert_array_equal(laid, mask.array[0])
 
 
 def test_classes_that_overlap_stay_apart(tmp_path: Path) -> None:
@@ -105,7 +132,7 @@ def test_segments_say_what_they_are_and_who_drew_them(tmp_path: Path) -> None:
 def test_every_frame_refers_to_the_image_that_it_was_drawn_on(tmp_path: Path, kind: str) -> None:
     source = SOURCES[kind](tmp_path)
     image = io.read(source)
-    full = Image(np.full((1, *image.geometry.shape), 10, np.uint8), image.geometry)
+    full = Image(np.ones((2, *image.geometry.shape), np.uint8), image.geometry)  # both classes in every slice
     tags = pydicom.dcmread(write(segmentation.segmentation(origin_of(source), full, CLASSES, AUTHOR), tmp_path / "a.seg.dcm"))
     files = {str(f.SOPInstanceUID): f for f in map(pydicom.dcmread, sorted(source.iterdir()) if source.is_dir() else [source])}
     seen = []
@@ -121,7 +148,7 @@ def test_every_frame_refers_to_the_image_that_it_was_drawn_on(tmp_path: Path, ki
         if image.geometry.space == "patient":
             position = group.PlanePositionSequence[0].ImagePositionPatient
             np.testing.assert_allclose(np.array(position, float), np.array(file.ImagePositionPatient, float), atol=1e-6)
-    assert len(set(seen)) == volume_of(image.geometry).shape[0]
+    assert len(seen) == 2 * volume_of(image.geometry).shape[0] == 2 * len(set(seen))
     header = next(iter(files.values()))
     assert {
         str(i.ReferencedSOPInstanceUID) for s in tags.ReferencedSeriesSequence for i in s.ReferencedInstanceSequence

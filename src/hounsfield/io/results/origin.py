@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -61,12 +61,13 @@ class Origin:
         self.placed = source.geometry.space == "patient"
         headers = [_completed(source, header, self.placed) for header in source.headers]
         self.frames = [frame for _, frame in source.frames]
-        self.many = int(headers[0].get("NumberOfFrames") or 1) > 1
-        if self.many and self.placed:
+        self.many = bool(headers[0].get("NumberOfFrames"))
+        if self.placed and "PerFrameFunctionalGroupsSequence" in headers[0]:
             self.images = [_reordered(headers[0], self.frames, self.step)]
         else:
-            for header in headers:
-                header.pop("NumberOfFrames", None)
+            if self.many:  # a frame of a cine: highdicom asks what its kind is, not how many frames there are
+                headers[0].NumberOfFrames = 1
+                headers[0].SharedFunctionalGroupsSequence = [_of(PixelMeasuresSequence=[_of()])]
             self.images = [headers[k] for k, _ in source.frames]
             self._measure()
 
@@ -80,10 +81,13 @@ class Origin:
         return self.images[0]
 
     def _measure(self) -> None:
-        """Thickness and distance of single-frame slices: some files lack them, and others contradict the slices' positions."""
+        """What single-frame slices share: some files lack thickness or distance or contradict the slices' positions by it, and
+        one orientation may be written a little differently in each."""
         from pydicom.valuerep import format_number_as_ds
 
         for image in self.images:
+            if self.placed:
+                image.ImageOrientationPatient = self.first.ImageOrientationPatient
             if not image.get("SliceThickness"):
                 image.SliceThickness = format_number_as_ds(self.step or 1.0)
             if self.step is not None:
@@ -129,10 +133,17 @@ class Origin:
         """Frame numbers of the source file in the place of those of `images`."""
         if not self.many:
             return
-        for group in result.get("PerFrameFunctionalGroupsSequence") or ():
-            for derivation in group.get("DerivationImageSequence") or ():
-                for item in derivation.get("SourceImageSequence") or ():
-                    item.ReferencedFrameNumber = self.frames[int(item.get("ReferencedFrameNumber") or 1) - 1]
+        for shared in result.get("SharedFunctionalGroupsSequence") or ():
+            if not any(shared.get("PixelMeasuresSequence") or ()):  # of a cine: see above
+                shared.pop("PixelMeasuresSequence", None)
+        items = {  # by identity: highdicom lets the frames of several segments share one
+            id(item): item
+            for group in result.get("PerFrameFunctionalGroupsSequence") or ()
+            for derivation in group.get("DerivationImageSequence") or ()
+            for item in derivation.get("SourceImageSequence") or ()
+        }
+        for item in items.values():
+            item.ReferencedFrameNumber = self.frames[int(item.get("ReferencedFrameNumber") or 1) - 1]
 
 
 @contextmanager
@@ -192,23 +203,30 @@ def _completed(source: Source, header: Dataset, placed: bool) -> Dataset:
 
 def _reordered(header: Dataset, frames: Sequence[int], step: float | None) -> Dataset:
     """A multi-frame header with the frames of the array alone, in its order, and what they share in one place."""
-    from pydicom.dataset import Dataset
     from pydicom.valuerep import format_number_as_ds
 
     shared, groups = header.SharedFunctionalGroupsSequence[0], header.PerFrameFunctionalGroupsSequence
-    out, common = copy(header), copy(shared)
+    out, common = copy(header), deepcopy(shared)
     for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
-        item = copy((groups[frames[0] - 1].get(keyword) or shared.get(keyword))[0])
+        item = deepcopy((groups[frames[0] - 1].get(keyword) or shared.get(keyword))[0])
         if keyword == "PixelMeasuresSequence":
-            item.SpacingBetweenSlices = format_number_as_ds(step) if step is not None else item.get("SpacingBetweenSlices")
+            if step is not None:
+                item.SpacingBetweenSlices = format_number_as_ds(step)
             item.SliceThickness = item.get("SliceThickness") or format_number_as_ds(step or 1.0)
         setattr(common, keyword, [item])
-    each = []
-    for frame in frames:
-        group = Dataset()
-        group.PlanePositionSequence = groups[frame - 1].get("PlanePositionSequence") or shared.PlanePositionSequence
-        each.append(group)
+    places = [groups[frame - 1].get("PlanePositionSequence") or shared.PlanePositionSequence for frame in frames]
+    each = [_of(PlanePositionSequence=place) for place in places]
     out.SharedFunctionalGroupsSequence = [common]
     out.PerFrameFunctionalGroupsSequence = each
     out.NumberOfFrames = len(each)
+    return out
+
+
+def _of(**values: Any) -> Dataset:
+    """A data set of these attributes."""
+    from pydicom.dataset import Dataset
+
+    out = Dataset()
+    for keyword, value in values.items():
+        setattr(out, keyword, value)
     return out
