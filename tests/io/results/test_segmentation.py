@@ -68,6 +68,13 @@ def test_one_frame_of_a_cine_is_referred_to_by_its_number(tmp_path: Path) -> Non
         assert group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber == 4
 
 
+def test_a_lone_frame_of_a_kind_without_frames_is_referred_to_without_a_number(tmp_path: Path) -> None:
+    source = ct(tmp_path, upright((1, 12, 10)), NumberOfFrames=1) / "1-000.dcm"
+    made = segmentation.segmentation(origin_of(source), predicted(io.read(source)), CLASSES, AUTHOR)
+    for group in pydicom.dcmread(write(made, tmp_path / "a.seg.dcm")).PerFrameFunctionalGroupsSequence:
+        assert "ReferencedFrameNumber" not in group.DerivationImageSequence[0].SourceImageSequence[0]
+
+
 def test_slices_whose_orientation_differs_by_rounding_are_one_series(tmp_path: Path) -> None:
     source = SOURCES["oblique"](tmp_path)
     for k, file in enumerate(sorted(source.iterdir())):

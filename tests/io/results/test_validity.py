@@ -39,7 +39,7 @@ def everything(folder: Path, source: Path) -> list[Path]:
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed (Debian: dicom3tools)")
-@pytest.mark.parametrize("kind", ["reversed", "enhanced, frames out of order", "one slice", "x-ray"])
+@pytest.mark.parametrize("kind", ["reversed", "enhanced, frames out of order", "enhanced, one frame", "one slice", "x-ray"])
 def test_a_validator_finds_no_error(tmp_path: Path, kind: str) -> None:
     for path in everything(tmp_path, SOURCES[kind](tmp_path)):
         done = subprocess.run(["dciodvfy", "-new", str(path)], capture_output=True, text=True, timeout=60, check=False)

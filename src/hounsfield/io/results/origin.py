@@ -61,11 +61,11 @@ class Origin:
         self.placed = source.geometry.space == "patient"
         headers = [_completed(source, header, self.placed) for header in source.headers]
         self.frames = [frame for _, frame in source.frames]
-        self.many = bool(headers[0].get("NumberOfFrames"))
+        self.many = int(headers[0].get("NumberOfFrames") or 1) > 1
         if self.placed and "PerFrameFunctionalGroupsSequence" in headers[0]:
             self.images = [_reordered(headers[0], self.frames, self.step)]
         else:
-            if self.many:  # a frame of a cine: highdicom asks what its kind is, not how many frames there are
+            if "NumberOfFrames" in headers[0]:  # such as a cine: highdicom goes by the kind of image, not by how many there are
                 headers[0].NumberOfFrames = 1
                 headers[0].SharedFunctionalGroupsSequence = [_of(PixelMeasuresSequence=[_of()])]
             self.images = [headers[k] for k, _ in source.frames]
@@ -109,7 +109,7 @@ class Origin:
         }
 
     def sources(self) -> Sequence[Dataset]:
-        """Each source once; without slices that are another image's (a gap's neighbours) twice."""
+        """Each source once: one may serve several slices of a resampled image."""
         return list({image.SOPInstanceUID: image for image in self.images}.values())
 
     def series(self, kind: str, author: Author) -> dict[str, Any]:
@@ -131,11 +131,11 @@ class Origin:
 
     def refer(self, result: Dataset) -> None:
         """Frame numbers of the source file in the place of those of `images`."""
-        if not self.many:
-            return
         for shared in result.get("SharedFunctionalGroupsSequence") or ():
             if not any(shared.get("PixelMeasuresSequence") or ()):  # of a cine: see above
                 shared.pop("PixelMeasuresSequence", None)
+        if not self.many:
+            return
         items = {  # by identity: highdicom lets the frames of several segments share one
             id(item): item
             for group in result.get("PerFrameFunctionalGroupsSequence") or ()
