@@ -35,6 +35,14 @@ def test_a_header_that_results_cannot_refer_to_is_refused(tmp_path: Path, tags: 
     assert not any(secret in str(caught.value) for secret in dicom_files.SECRETS)
 
 
+def test_the_thickness_of_a_lone_slice_is_not_made_up(tmp_path: Path) -> None:
+    source = ct(tmp_path, upright((1, 12, 10)), SliceThickness=None) / "1-000.dcm"
+    made = segmentation.segmentation(origin_of(source), predicted(io.read(source)), CLASSES, AUTHOR)
+    measures = pydicom.dcmread(write(made, tmp_path / "a.seg.dcm")).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert measures.get("SliceThickness") is None
+    assert [float(x) for x in measures.PixelSpacing] == [1, 1]
+
+
 def test_no_warning_quotes_the_patient(tmp_path: Path) -> None:
     source = ct(tmp_path, upright((3, 12, 10)), PatientName="Single")
     image, origin = io.read(source), origin_of(source)

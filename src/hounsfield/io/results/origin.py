@@ -89,7 +89,7 @@ class Origin:
             if self.placed:
                 image.ImageOrientationPatient = self.first.ImageOrientationPatient
             if not image.get("SliceThickness"):
-                image.SliceThickness = format_number_as_ds(self.step or 1.0)
+                image.SliceThickness = format_number_as_ds(self.step) if self.step is not None else None
             if self.step is not None:
                 image.SpacingBetweenSlices = format_number_as_ds(self.step)
 
@@ -212,7 +212,7 @@ def _reordered(header: Dataset, frames: Sequence[int], step: float | None) -> Da
         if keyword == "PixelMeasuresSequence":
             if step is not None:
                 item.SpacingBetweenSlices = format_number_as_ds(step)
-            item.SliceThickness = item.get("SliceThickness") or format_number_as_ds(step or 1.0)
+                item.SliceThickness = item.get("SliceThickness") or format_number_as_ds(step)
         setattr(common, keyword, [item])
     places = [groups[frame - 1].get("PlanePositionSequence") or shared.PlanePositionSequence for frame in frames]
     each = [_of(PlanePositionSequence=place) for place in places]
