@@ -68,6 +68,21 @@ def test_one_frame_of_a_cine_is_referred_to_by_its_number(tmp_path: Path) -> Non
         assert group.DerivationImageSequence[0].SourceImageSequence[0].ReferencedFrameNumber == 4
 
 
+def test_an_enhanced_file_may_say_all_in_each_frame(tmp_path: Path) -> None:
+    source = SOURCES["enhanced, frames out of order"](tmp_path)
+    tags = pydicom.dcmread(source)
+    for group in tags.PerFrameFunctionalGroupsSequence:
+        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+            setattr(group, keyword, tags.SharedFunctionalGroupsSequence[0][keyword].value)
+    del tags.SharedFunctionalGroupsSequence
+    tags.save_as(source)
+    mask = predicted(io.read(source))
+    path = write(segmentation.segmentation(origin_of(source), mask, CLASSES, AUTHOR), tmp_path / "a.seg.dcm")
+    laid = np.zeros(mask.geometry.shape, np.uint8)
+    paint(dicom.segments(path), mask.geometry, {1: 10, 2: 255}, laid)
+    np.testing.assert_array_equal(laid, mask.array[0])
+
+
 def test_a_lone_frame_of_a_kind_without_frames_is_referred_to_without_a_number(tmp_path: Path) -> None:
     source = ct(tmp_path, upright((1, 12, 10)), NumberOfFrames=1) / "1-000.dcm"
     made = segmentation.segmentation(origin_of(source), predicted(io.read(source)), CLASSES, AUTHOR)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -109,13 +109,13 @@ def read(path: Path, choices: Choices) -> Dataset:
     reports = {} if drawn else {file: report for file in labels if (report := _finds(file))}
     references = {file: label.references for file, label in drawn.items()}
     references |= {file: report.references for file, report in reports.items()}
-    series = {h.series for h in headers.values() if h.image}
-    partners = {file: _partner(refers, found, headers, series) for file, refers in references.items()}
+    images = [header for header in headers.values() if header.image]
+    partners = dict(zip(references, _partners(list(references.values()), found, images), strict=True))
     own: defaultdict[Case, list[Path]] = defaultdict(list)
     for file, partner in sorted(partners.items()):
         if isinstance(partner, Case):
             own[partner].append(file)
-    studies = {h.series: h.study for h in headers.values()}
+    studies = {h.series: h.study for h in images}
     labelled = {studies[case.series] for case in own}
     alone = [case for case in found if case not in own and case.series and studies[case.series] not in labelled]
     lost = [str(file.relative_to(path)) for file, partner in partners.items() if partner is None]
@@ -166,21 +166,25 @@ def _finds(file: Path) -> Report | None:
     return report if report.findings else None
 
 
-def _partner(refers: References, found: Sequence[Case], headers: Mapping[Path, Header], series: set[str]) -> Case | bool | None:
-    """The case that a label was drawn on; True where that is a series which was not chosen; None where it is not here."""
+def _partners(labels: Sequence[References], found: Sequence[Case], images: Sequence[Header]) -> Iterator[Case | bool | None]:
+    """For each label the case that it was drawn on; True where that is a series which was not chosen; None where it is not
+    here."""
     instances: defaultdict[str, set[str]] = defaultdict(set)
-    frames = {}
-    for header in headers.values():
+    frames = {"": ""}
+    for header in images:
         instances[header.series].add(header.instance)
         frames[header.series] = header.frame
-    named = [case for case in found if case.series in refers.series]
-    of_images = [case for case in found if instances[case.series] & refers.images]
-    if likely := named or of_images:
-        return max(likely, key=lambda case: len(instances[case.series] & refers.images))
-    if refers.series & series:
-        return True
-    of_frame = [case for case in found if case.series and frames[case.series] in refers.frames]
-    return of_frame[0] if len(of_frame) == 1 else None
+    for refers in labels:
+        named = [case for case in found if case.series in refers.series]
+        of_images = [case for case in found if not instances[case.series].isdisjoint(refers.images)]
+        of_frame = [case for case in found if frames[case.series] in refers.frames]
+        if named or of_images:
+            shared = {case: len(instances[case.series] & refers.images) for case in named or of_images}
+            yield max(shared, key=lambda case: shared[case])
+        elif refers.series & set(frames):
+            yield True
+        else:
+            yield of_frame[0] if len(of_frame) == 1 else None
 
 
 def _segmentation(

@@ -205,14 +205,14 @@ def _reordered(header: Dataset, frames: Sequence[int], step: float | None) -> Da
     """A multi-frame header with the frames of the array alone, in its order, and what they share in one place."""
     from pydicom.valuerep import format_number_as_ds
 
-    shared, groups = header.SharedFunctionalGroupsSequence[0], header.PerFrameFunctionalGroupsSequence
+    groups = header.PerFrameFunctionalGroupsSequence
+    shared = (header.get("SharedFunctionalGroupsSequence") or [_of()])[0]
     out, common = copy(header), deepcopy(shared)
     for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
         item = deepcopy((groups[frames[0] - 1].get(keyword) or shared.get(keyword))[0])
-        if keyword == "PixelMeasuresSequence":
-            if step is not None:
-                item.SpacingBetweenSlices = format_number_as_ds(step)
-                item.SliceThickness = item.get("SliceThickness") or format_number_as_ds(step)
+        if keyword == "PixelMeasuresSequence" and step is not None:
+            item.SpacingBetweenSlices = format_number_as_ds(step)
+            item.SliceThickness = item.get("SliceThickness") or format_number_as_ds(step)
         setattr(common, keyword, [item])
     places = [groups[frame - 1].get("PlanePositionSequence") or shared.PlanePositionSequence for frame in frames]
     each = [_of(PlanePositionSequence=place) for place in places]
