@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +103,19 @@ def test_an_image_without_a_place_has_no_contours(tmp_path: Path) -> None:
     drawn = Contours(rtstruct(tmp_path / "rs.dcm", {"a": [rectangle(GRID, 2, (2, 5), (2, 5))]}))
     with pytest.raises(InputError, match=r"GRID_MISMATCH .*of an image without a place"):
         list(drawn.voxels(Geometry.none((5, 20, 24))))
+
+
+def test_noise_raises_nothing_but_what_is_typed(tmp_path: Path) -> None:
+    whole = rtstruct(tmp_path / "rs.dcm", {"a": [rectangle(GRID, 2, (2, 5), (2, 5))]}).read_bytes()
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        spoilt = bytearray(whole)
+        for at in rng.integers(300, len(whole), 6):
+            spoilt[at] = rng.integers(256)
+        (tmp_path / "noise.dcm").write_bytes(bytes(spoilt))
+        with contextlib.suppress(InputError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the parser, about the damage
+            mask(tmp_path / "noise.dcm")
 
 
 @pytest.mark.parametrize("damage", ["contours", "number", "text"])

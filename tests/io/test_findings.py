@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +124,20 @@ def test_a_region_beside_the_slices_is_refused(tmp_path: Path, images: list[Path
         Report(path).boxes(GRID, {})
     with pytest.raises(InputError, match="GRID_MISMATCH"):
         Report(path).boxes(Geometry.none((4, 16, 20)), {})
+
+
+def test_noise_raises_nothing_but_what_is_typed(tmp_path: Path, images: list[Path]) -> None:
+    path = report(tmp_path / "sr.dcm", images, [(flat(pydicom.dcmread(images[1]), 2, 3, 6, 9), NODULE, "")])
+    whole, where = path.read_bytes(), slices(tmp_path / "ct")
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        spoilt = bytearray(whole)
+        for at in rng.integers(300, len(whole), 10):
+            spoilt[at] = rng.integers(256)
+        path.write_bytes(bytes(spoilt))
+        with contextlib.suppress(InputError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the parser, about the damage
+            Report(path).boxes(GRID, where)
 
 
 def test_damage_is_told_without_the_patient(tmp_path: Path, images: list[Path]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +215,21 @@ def test_what_is_wrong_is_said(tmp_path: Path, change: Any, told: str) -> None:
     with pytest.raises(InputError, match=told) as caught:
         io.read(path)
     assert not any(secret in str(caught.value) for secret in dicom_files.SECRETS)
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_noise_raises_nothing_but_what_is_typed(tmp_path: Path, kind: str) -> None:
+    whole = written(tmp_path / "seg.dcm", images(tmp_path), labels(), kind).read_bytes()
+    header = whole.index(b"\xe0\x7f\x10\x00")
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        spoilt = bytearray(whole)
+        for at in rng.integers(300, header + 12, 8):
+            spoilt[at] = rng.integers(256)
+        (tmp_path / "noise.dcm").write_bytes(bytes(spoilt))
+        with contextlib.suppress(InputError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the parser, about the damage
+            io.read(tmp_path / "noise.dcm")
 
 
 def test_an_image_is_no_segmentation(tmp_path: Path) -> None:

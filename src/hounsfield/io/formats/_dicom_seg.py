@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,9 @@ class Segmentation:
         check(file)
         check_decoder(file)
         self.path = file.path
-        self.file = file
         self.tags = _read(file.path)
-        self.kind = str(value_of(file.path, self.tags, "SegmentationType", ""))
+        self.file = replace(file, tags=self.tags)
+        self.kind = str(self.file.get("SegmentationType", ""))
         if self.kind not in _KINDS:
             raise InputError(
                 "BAD_HEADER",
@@ -49,8 +50,9 @@ class Segmentation:
         if "PerFrameFunctionalGroupsSequence" not in self.tags:
             raise missing(file.path, "PerFrameFunctionalGroupsSequence")
         self.regions = _regions(file.path, self.tags)
-        self.frames = frames_of(file)
-        self.segments = [0] * len(self.frames) if self.kind == "LABELMAP" else [_segment(frame) for frame in self.frames]
+        self.frames = frames_of(self.file)
+        with parsing(file.path):
+            self.segments = [_segment(frame) if self.kind != "LABELMAP" else 0 for frame in self.frames]
         self._check_described(self.segments if self.kind != "LABELMAP" else ())
 
     @cached_property
@@ -66,7 +68,7 @@ class Segmentation:
         return (f"fractional segments: a voxel counts from a {meaning} of {THRESHOLD} on",)
 
     def voxels(self, grid: Geometry) -> Iterator[tuple[int, Voxels]]:
-        largest = int(value_of(self.path, self.tags, "MaximumFractionalValue", 0))
+        largest = self.file.number("MaximumFractionalValue")
         if self.kind == "FRACTIONAL" and largest < 1:
             raise missing(self.path, "MaximumFractionalValue")
         for frame, segment, stored in zip(self.frames, self.segments, planes_of(self.frames), strict=True):
@@ -132,13 +134,14 @@ class Segmentation:
 
     def _step(self, heights: Any) -> float:
         """mm between slices: as the file says, else the smallest step between its frames."""
-        for group in (*self.file.get("SharedFunctionalGroupsSequence", ()), self.file.tags.PerFrameFunctionalGroupsSequence[0]):
-            for item in group.get("PixelMeasuresSequence") or ():
-                value = value_of(self.path, item, "SpacingBetweenSlices")
-                if value is not None and not float(value) > 0:
-                    raise bad_number(self.path, "BAD_SPACING", "SpacingBetweenSlices", [float(value)], "a positive number")
-                if value is not None:
-                    return float(value)
+        groups = (*self.file.get("SharedFunctionalGroupsSequence", ()), self.tags.PerFrameFunctionalGroupsSequence[0])
+        with parsing(self.path):
+            items = [item for group in groups for item in group.get("PixelMeasuresSequence") or ()]
+            said = [float(item.SpacingBetweenSlices) for item in items if item.get("SpacingBetweenSlices") is not None]
+        if said and not said[0] > 0:
+            raise bad_number(self.path, "BAD_SPACING", "SpacingBetweenSlices", said[:1], "a positive number")
+        if said:
+            return said[0]
         steps = np.diff(np.unique(np.round(heights, 3)))
         return float(steps[steps >= SAME_POSITION].min())
 
