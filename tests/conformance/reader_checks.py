@@ -7,8 +7,10 @@ import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from tests import dicom_files
 
 from hounsfield import io
 from hounsfield.core.boxes import Boxes
@@ -216,9 +218,19 @@ def voc(folder: Path) -> None:
         (folder / "images" / f"{Path(name).stem}.xml").write_text(text)
 
 
+def dicom_studies(folder: Path) -> None:
+    grid = dicom_files.upright((3, 12, 10))
+    for k in range(CASES):
+        array = np.random.default_rng(k).integers(0, 200, grid.shape).astype(np.int16)
+        tags: dict[str, Any] = {"StudyInstanceUID": f"1.2.{k}", "PatientID": f"patient {k}"}
+        dicom_files.series(folder / f"{k}" / "ct", array, grid, k + 1, **tags)
+        outline = dicom_files.rectangle(grid, 1, (2, 5 + k), (3, 7))
+        dicom_files.rtstruct(folder / f"{k}" / "rs.dcm", {"lesion": [outline]}, k + 1)
+
+
 # A reader without an example here has its layout tested in its own file alone.
 EXAMPLES: dict[str, Callable[[Path], None]] = {
-    f.__name__: f for f in (nnunet, class_folders, images, image_masks, manifest, msd, medmnist, coco, voc)
+    f.__name__: f for f in (nnunet, class_folders, images, image_masks, manifest, msd, medmnist, coco, voc, dicom_studies)
 }
 
 

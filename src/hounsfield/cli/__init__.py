@@ -219,6 +219,13 @@ def predict(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, folders or datasets.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the predictions.", show_default=False)],
     choices: Choices,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="What to write, such as seg,sr: nifti (of classes: table), and of DICOM inputs seg, sr, pm, sc.",
+            show_default=False,
+        ),
+    ] = None,
     split: Annotated[
         str | None, typer.Option(help="Only this part of a dataset: train, val or test.", show_default=False)
     ] = None,
@@ -226,10 +233,12 @@ def predict(
     as_json: Json = False,
     device: Device = "auto",
 ) -> None:
-    """Predict: masks on each input's own grid (.nii.gz, or .png for pictures), or a table of class probabilities."""
+    """Predict: masks on each input's own grid (.nii.gz, or .png for pictures), or a table of class probabilities; from DICOM
+    also to DICOM."""
     from hounsfield.workflow.predict import predict as work
 
-    written = work(run, inputs, out, split=split, choices=choices, overwrite=overwrite, device=device, console=_console())
+    console = _console()
+    written = work(run, inputs, out, to=to, split=split, choices=choices, overwrite=overwrite, device=device, console=console)
     if as_json:
         _print({"schema": 1, "written": [str(path) for path in written]})
     else:

@@ -255,6 +255,9 @@ def _content(array: npt.NDArray[Any]) -> tuple[tuple[int, int], ...]:
 
 
 def _count(target: object, labels: npt.NDArray[Any] | None) -> dict[int, int]:
+    if labels is not None and len(labels) > 1:  # a region a channel, which are the classes 1, 2, ...
+        counts = {k: int(np.count_nonzero(region)) for k, region in enumerate(labels, start=1)}
+        return {k: n for k, n in {0: int((labels == 0).all(axis=0).sum()), **counts}.items() if n}
     if labels is not None:
         return count_values(labels)
     return count_values(target.labels) if isinstance(target, Boxes) else {}

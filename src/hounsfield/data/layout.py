@@ -28,11 +28,13 @@ RGB: Final = ("red", "green", "blue")
 
 @dataclass(frozen=True)
 class Case:
-    """One image of a dataset. parts: folders below the dataset and the name without suffix. patient: pseudonym, or None."""
+    """One image of a dataset. parts: folders below the dataset and the name without suffix. patient: pseudonym, or None.
+    series: of a DICOM image the SeriesInstanceUID."""
 
     parts: tuple[str, ...]
     image: ImageFile
     patient: str | None = None
+    series: str = ""
 
     @property
     def name(self) -> str:
@@ -85,13 +87,13 @@ def cases(folder: Path, choices: Choices) -> tuple[list[Case], tuple[str, ...]]:
     held = {header.series for header in images.values()}
     chosen = held if choices.series is None else _chosen(folder, choices.series, images.values())
     left = f"{len(held - chosen)} of {len(held)} DICOM series are left out: --series {choices.series} chose the others"
-    found: list[tuple[tuple[str, ...], ImageFile, str]] = []
+    found: list[tuple[tuple[str, ...], ImageFile, str, str]] = []
     stacks: defaultdict[Path, defaultdict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     others = {file.parent for file, header in images.items() if header.series not in chosen}
     scanned = {file.parent for file, header in images.items() if header.series in chosen and not header.localizer}
     for file in files:
         if file not in headers:
-            found.append(((*file.relative_to(folder).parts[:-1], stem(file)), ImageFile(file, choices), ""))
+            found.append(((*file.relative_to(folder).parts[:-1], stem(file)), ImageFile(file, choices), "", ""))
         elif (h := images.get(file)) and h.series in chosen and not (h.localizer and file.parent in scanned):
             stacks[file.parent][h.series].append(file)
     for parent, by_uid in stacks.items():
@@ -102,16 +104,16 @@ def cases(folder: Path, choices: Choices) -> tuple[list[Case], tuple[str, ...]]:
         for uid, own in by_uid.items():
             patient = headers[own[0]].patient
             if len(own) == 1:
-                found.append(((*where, stem(own[0])), ImageFile(own[0], choices), patient))
+                found.append(((*where, stem(own[0])), ImageFile(own[0], choices), patient, uid))
                 continue
             name = (where or (folder.resolve().name,)) if named else (*where, stem(own[0]))
-            found.append((name, ImageFile(parent, choices if alone else Choices(series=uid).over(choices)), patient))
+            found.append((name, ImageFile(parent, choices if alone else Choices(series=uid).over(choices)), patient, uid))
     if not found:
         raise InputError("EMPTY_FOLDER", folder, found="DICOM files without an image", expected="images", fix="check the path")
     found.sort(key=lambda f: f[0])
     # Numbers, not hashes: a short identifier behind a hash can be found by trying all.
-    numbers = {who: k for k, who in enumerate(dict.fromkeys(who for _, _, who in found if who), start=1)}
-    out = [Case(parts, image, f"patient-{numbers[who]:04d}" if who else None) for parts, image, who in found]
+    numbers = {who: k for k, who in enumerate(dict.fromkeys(who for _, _, who, _ in found if who), start=1)}
+    out = [Case(parts, image, f"patient-{numbers[who]:04d}" if who else None, uid) for parts, image, who, uid in found]
     return out, (left,) if held != chosen else ()
 
 

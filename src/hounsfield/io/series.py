@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -22,7 +22,18 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 # A deflated file may expand to this, or to a hundred times its size where that is more.
 _DEFLATE_FLOOR = 64 << 20
 _DEFLATE_FACTOR = 100
-_TAGS: Final = ("ImageType", "Modality", "PatientID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Rows")
+_TAGS: Final = (
+    "ImageType",
+    "Modality",
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "SOPInstanceUID",
+    "FrameOfReferenceUID",
+    "Rows",
+)
 _NO_IMAGE: Final = ("RTDOSE", "SEG")
 _NUMBER: Final = re.compile(r"[+-]?\d+")
 
@@ -31,7 +42,7 @@ _NUMBER: Final = re.compile(r"[+-]?\d+")
 class Header:
     """patient: PatientID, for comparing only. series: SeriesInstanceUID, or the file's path. number, description: the
     series', "" where there is none. modality: "" where unknown. image: not a report, a dose, a segmentation. localizer: a scout
-    view."""
+    view. study, instance, frame: UIDs of the study, the image and the frame of reference, "" where there is none."""
 
     patient: str
     series: str
@@ -40,6 +51,9 @@ class Header:
     image: bool
     localizer: bool
     modality: str = ""
+    study: str = field(default="", compare=False)
+    instance: str = field(default="", compare=False)
+    frame: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,9 @@ def read_header(path: Path) -> Header | None:
                 image="Rows" in tags and tags.get("Modality") not in _NO_IMAGE,
                 localizer="LOCALIZER" in [str(v).upper() for v in tags.get("ImageType") or ()],
                 modality=_text(tags, "Modality"),
+                study=_text(tags, "StudyInstanceUID"),
+                instance=_text(tags, "SOPInstanceUID"),
+                frame=_text(tags, "FrameOfReferenceUID"),
             )
     except Exception:  # pydicom raises whatever its parsers raise
         return None

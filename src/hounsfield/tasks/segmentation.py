@@ -155,6 +155,12 @@ class Solver:
         kind = next(k for k in kinds if np.iinfo(k).min <= values.min() and values.max() <= np.iinfo(k).max)
         return Image(values.astype(kind)[index], prepared.source, Meta("prediction"))
 
+    def maps(self, raw: Iterable[Slab], prepared: Prepared) -> Image:
+        """(K, *source) uint8: the probability of each class, times 255, on the source's grid."""
+        first = 0 if self.options.regions else 1  # channel 0 is the background
+        array = prepared.back_labels(raw, lambda p: (p[first:] * 255).round().to(torch.uint8))
+        return Image(array, prepared.source, Meta("prediction"))
+
     def score(self, model: nn.Module, x: Tensor, target: int) -> Tensor:
         """Log-odds of the class, log p - log(1 - p), averaged over the voxels where the model sees it (over all by their
         probability where it sees none). A constant added to every logit changes nothing."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -18,10 +19,13 @@ from hounsfield.data.dataset import Dataset, ImageFile
 from hounsfield.data.prepare import CPU, Prepared, prepare
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, Choices
-from hounsfield.tasks import TASKS
+from hounsfield.tasks import TASKS, segmentation
+from hounsfield.workflow import results
 from hounsfield.workflow.console import SILENT, Console, track
 from hounsfield.workflow.device import choose_device, memory_guard
 from hounsfield.workflow.run import Run
+
+P = TypeVar("P")
 
 
 class Predictor:
@@ -48,12 +52,20 @@ class Predictor:
 
     def __call__(self, case: Image | Sample | str | Path) -> Prediction:
         """The prediction on the source's own grid, in the source's values. Raises InputError for what cannot be read."""
+        return self._decoded(case, self.solver.decode)
+
+    def maps(self, case: Image | Sample | str | Path) -> Image:
+        """Of a segmentation the classes' probabilities, (K, *grid) on the source's own grid, times 255 as uint8."""
+        assert isinstance(self.solver, segmentation.Solver)
+        return self._decoded(case, self.solver.maps)
+
+    def _decoded(self, case: Image | Sample | str | Path, decode: Callable[[Any, Prepared], P]) -> P:
         prepared = self.prepare(self.read(case))
         with (
             torch.inference_mode(),
             memory_guard("predict", "use a smaller window with --set patch=... at training, or another machine"),
         ):
-            return self.solver.decode(self.solver.infer(self.models, prepared.tensor[None]), prepared)
+            return decode(self.solver.infer(self.models, prepared.tensor[None]), prepared)
 
     def read(self, case: Image | Sample | str | Path) -> Image:
         """All channels of the case."""
@@ -83,6 +95,7 @@ def predict(
     inputs: Sequence[str | Path],
     out: str | Path,
     *,
+    to: str | None = None,
     split: str | None = None,
     choices: Choices = DEFAULT,
     overwrite: bool = False,
@@ -91,31 +104,41 @@ def predict(
 ) -> list[Path]:
     """Predict every case of `inputs` (files, folders, datasets) into the folder `out`; returns what was written.
 
+    to: what is written, with commas between: see `results.KINDS`; None: the first of those of the run's task.
     split: only the cases of this part ("train", "val", "test"), as the dataset gives it, or as the run drew it.
     choices: how inputs are read that leave one.
-    Raises InputError OUTPUT_COLLISION, OUTPUT_EXISTS before any work is done.
+    Raises InputError OUTPUT_COLLISION, OUTPUT_EXISTS, BAD_OPTION (DICOM results of images that are not DICOM), MISSING_EXTRA
+    before any work is done.
     """
     opened = run if isinstance(run, Run) else Run(run)
-    datasets = [open_dataset(Path(path), choices=choices) for path in inputs]
+    kinds = results.kinds_of(to, opened.plan.task)
+    # Whether a DICOM series has a label does not matter here, unless a part of a labelled dataset is meant.
+    without = ("dicom_studies",) if split is None else ()
+    datasets = [open_dataset(Path(path), choices=choices, without=without) for path in inputs]
     samples = [s for dataset in datasets for s in cases_of(dataset, opened, split)]
     folder = Path(out)
-    _refuse_collisions(samples, folder, overwrite)
+    results.refuse_others(samples, kinds)
+    _refuse_collisions(samples, folder, overwrite, results.endings(kinds))
     predictor = Predictor(opened, device)
     for note in (note for dataset in datasets for note in dataset.notes):
         console.say(f"  {note}")
     console.say(
         f"{len(samples)} cases, {opened.plan.task} with {opened.plan.model} on {next(predictor.models[0].parameters()).device}"
     )
+    author = results.author_of(opened)
     table: list[tuple[Sample, Prediction]] = []
     written: list[Path] = []
     for sample in track(console, "predicting", samples):
         prediction = predictor(sample)
+        written += results.write(kinds, predictor, author, sample, prediction, folder)
+        if not results.is_own(kinds):
+            continue
         path = predictor.solver.write(prediction, sample, folder)
         if path is None:
             table.append((sample, prediction))
         else:
             written.append(path)
-    last = predictor.solver.finish(table, folder)
+    last = predictor.solver.finish(table, folder) if results.is_own(kinds) else None
     return [*written, last] if last is not None else written
 
 
@@ -144,8 +167,9 @@ def cases_of(dataset: Dataset, run: Run, split: str | None) -> tuple[Sample, ...
     return samples
 
 
-def _refuse_collisions(samples: Sequence[Sample], folder: Path, overwrite: bool) -> None:
-    """Raises InputError OUTPUT_COLLISION (two inputs of one name, an input that would be overwritten), OUTPUT_EXISTS."""
+def _refuse_collisions(samples: Sequence[Sample], folder: Path, overwrite: bool, endings: Sequence[str]) -> None:
+    """endings: of the files that a case may become. Raises InputError OUTPUT_COLLISION (two inputs of one name, an input that
+    would be overwritten), OUTPUT_EXISTS."""
     seen: dict[str, Sample] = {}
     for sample in samples:
         if sample.id in seen:
@@ -157,7 +181,7 @@ def _refuse_collisions(samples: Sequence[Sample], folder: Path, overwrite: bool)
                 fix="predict them into different folders",
             )
         seen[sample.id] = sample
-    names = ["predictions.csv", "predictions.json", *(f"{s.id}{suffix}" for s in samples for suffix in (".nii.gz", ".png"))]
+    names = ["predictions.csv", "predictions.json", *(f"{s.id}{ending}" for s in samples for ending in endings)]
     there = [name for name in names if (folder / name).exists()]
     inputs = {lazy.path.resolve() for sample in samples for lazy in sample.images}
     own = [name for name in there if (folder / name).resolve() in inputs]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -45,12 +46,17 @@ BIDS_SUBJECT = re.compile(r"(?:^|/)(sub-[A-Za-z0-9]+)(?=[_/]|$)")
 
 
 def open_dataset(
-    path: Path, reader: str | None = None, patient_regex: str | None = None, choices: Choices = DEFAULT
+    path: Path,
+    reader: str | None = None,
+    patient_regex: str | None = None,
+    choices: Choices = DEFAULT,
+    without: Collection[str] = (),
 ) -> Dataset:
     """The dataset at `path`, a folder or a file, by the reader whose layout fits best, or by the one named.
 
     patient_regex: searched in sample id, then in the first file's name; its first group, or the whole match, is the patient.
-    BIDS subjects are patients without asking. choices: how every file is read that leaves one.
+    BIDS subjects are patients without asking. choices: how every file is read that leaves one. without:
+    readers that are not asked.
     Raises InputError NOT_FOUND, EMPTY_FILE, EMPTY_FOLDER, UNKNOWN_LAYOUT (what each reader missed), UNKNOWN_MEMBER, BAD_OPTION
     for a pattern that is invalid or fits not every case, and what the reader's `read` names.
     """
@@ -61,7 +67,7 @@ def open_dataset(
     if path.is_dir() and not scan.files(path):
         raise InputError("EMPTY_FOLDER", path, found="no file", expected="images", fix="check the path")
     readers = READERS.all() if reader is None else {reader: READERS.load(reader)}
-    matches = {name: member.match(path) for name, member in readers.items()}
+    matches = {name: member.match(path) for name, member in readers.items() if name not in without}
     fitting = [name for name, match in matches.items() if match.found is not None]
     if not fitting:
         raise _unknown_layout(path, matches)

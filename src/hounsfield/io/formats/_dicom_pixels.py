@@ -114,7 +114,7 @@ def pixels(slices: Sequence[Slice], shape: tuple[int, ...]) -> tuple[Array, tupl
     for file in {id(frame.file): frame.file for frame in frames}.values():
         check_decoder(file)
     planes: Array | None = None
-    for at, plane in enumerate(_planes(frames)):
+    for at, plane in enumerate(planes_of(frames)):
         if planes is None:
             limits.claimed(first.path, (len(frames), *plane.shape), plane.dtype.itemsize * 8)
             planes = np.empty((plane.shape[0], len(frames), *plane.shape[1:]), dtype=plane.dtype)
@@ -127,7 +127,7 @@ def pixels(slices: Sequence[Slice], shape: tuple[int, ...]) -> tuple[Array, tupl
     return _upright(planes, slices, shape), notes
 
 
-def _planes(frames: Sequence[Frame]) -> Iterator[Array]:
+def planes_of(frames: Sequence[Frame]) -> Iterator[Array]:
     """(C, H, W) of each frame as stored; a file's frames that follow each other are decoded in one go."""
     start = 0
     while start < len(frames):
@@ -159,7 +159,9 @@ def _decoded(file: File, indices: list[int]) -> Iterator[Array]:
         for index in indices:
             if file.syntax.startswith(_JPEGS) and (fault := _frame_fault(file, tags, index)):
                 raise _corrupt(file, index, decoder, fault)
-            plane = _stored(file, tags, pixel_array(tags, index=index, decoding_plugin=plugin))
+            packed = tags.BitsAllocated == 1 and uid.is_little_endian and not uid.is_encapsulated
+            stored = _unpacked(tags, index) if packed else pixel_array(tags, index=index, decoding_plugin=plugin)
+            plane = _stored(file, tags, stored)
             yield plane.transpose(2, 0, 1) if plane.ndim == 3 else plane[np.newaxis]
     except (InputError, MemoryError, GeneratorExit):
         raise
@@ -167,6 +169,14 @@ def _decoded(file: File, indices: list[int]) -> Iterator[Array]:
         if "does not support" in str(error):
             raise _unsupported(file, f"of {file.get('BitsStored')}-bit samples, which {decoder} does not decode") from error
         raise _corrupt(file, index, decoder, "undecodable") from error
+
+
+def _unpacked(tags: Dataset, index: int) -> Array:
+    """(H, W) of a frame of single bits. pydicom 3.0 fails at frames that begin and end within a byte."""
+    shape = (int(tags.Rows), int(tags.Columns))
+    first, count = index * math.prod(shape), math.prod(shape)
+    data = np.frombuffer(tags.PixelData, np.uint8, offset=first // 8, count=(first % 8 + count + 7) // 8)
+    return np.unpackbits(data, bitorder="little")[first % 8 : first % 8 + count].reshape(shape)
 
 
 def _frame_fault(file: File, tags: Dataset, index: int) -> str | None:
@@ -184,7 +194,9 @@ def _stored(file: File, tags: Dataset, plane: Array) -> Array:
     """(H, W) or (H, W, 3) in native byte order: palettes and lookup tables applied, MONOCHROME1 turned."""
     from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
-    if tags.PhotometricInterpretation == "PALETTE COLOR":
+    if file.modality == "SEG":  # the colours of a label map are for show, its values are the segments
+        pass
+    elif tags.PhotometricInterpretation == "PALETTE COLOR":
         plane = apply_color_lut(plane, tags)
         plane = (plane >> 8).astype(np.uint8) if plane.dtype.itemsize == 2 else plane
     elif "ModalityLUTSequence" in tags and "RescaleSlope" not in tags:

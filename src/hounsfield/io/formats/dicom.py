@@ -5,21 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from hounsfield.core.errors import InputError
+from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image, Meta
 from hounsfield.io import limits
 from hounsfield.io.formats import Choices, Peek
 from hounsfield.io.formats._dicom_directory import images_of, is_directory
-from hounsfield.io.formats._dicom_file import File, read_file
+from hounsfield.io.formats._dicom_file import File, parsing, read_file
 from hounsfield.io.formats._dicom_frames import check, frames_of
 from hounsfield.io.formats._dicom_pixels import is_colour, is_lossy, pixels, stored_dtype
+from hounsfield.io.formats._dicom_seg import Segmentation, is_segmentation
 from hounsfield.io.formats._dicom_stack import Stack, choose_series, single, stack, volumes_of
+from hounsfield.io.regions import Drawn
 from hounsfield.io.scan import files as files_below
-from hounsfield.io.series import Series, series_of
+from hounsfield.io.series import Series, opened, series_of
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 T = TypeVar("T")
 
@@ -57,9 +63,13 @@ def read(path: Path, choices: Choices) -> Image:
     """(C, D, H, W), or (C, H, W) of a single slice, in HU or the source's other units after rescale; C is 3 for colour.
 
     Slices are sorted by position along their normal. Without a position an X-ray lies in the space "detector", anything
-    else in "none". Raises InputError for every fault that FORMATS names and those of `_dicom_file` and `_dicom_stack`.
+    else in "none". A segmentation (SEG) is a label image whose values are its segments' numbers. Raises InputError for every
+    fault that FORMATS names and those of `_dicom_file`, `_dicom_stack` and `_dicom_seg`.
     """
-    layout = _layout(path, choices)
+    only = None if path.is_dir() else read_file(path)
+    if only is not None and is_segmentation(only):
+        return Segmentation(only).image()
+    layout = _layout(path, only, choices)
     chosen = choices.volume if layout.selects == "volume" else choices.frame
     if chosen is None and layout.count > 1:
         raise _unchosen(path, layout.count, layout.selects, "")
@@ -77,8 +87,13 @@ def read(path: Path, choices: Choices) -> Image:
 
 
 def peek(path: Path, choices: Choices) -> Peek:
-    """The headers alone; of a folder, of every file in it."""
-    layout = _layout(path, choices)
+    """The headers alone; of a folder, of every file in it. Of a segmentation its pixels too, which tell whether segments
+    overlap."""
+    only = None if path.is_dir() else read_file(path)
+    if only is not None and is_segmentation(only):
+        image = Segmentation(only).image()
+        return Peek("dicom", image.geometry, image.channels, image.array.dtype, "SEG")
+    layout = _layout(path, only, choices)
     file = layout.files[0]
     return Peek(
         format="dicom",
@@ -97,13 +112,53 @@ def series(path: Path) -> list[Series]:
     return series_of(images_of(path) if is_directory(read_file(path)) else [path])
 
 
-def _layout(path: Path, choices: Choices) -> _Layout:
+def segments(path: Path) -> Drawn:
+    """The segments of a SEG file, to be laid on the grid of an image. Raises InputError WRONG_FORMAT for another file."""
+    file = read_file(path)
+    if not is_segmentation(file):
+        raise InputError(
+            "WRONG_FORMAT", path, found="DICOM that is no segmentation", expected="a SEG file", fix="choose the SEG file"
+        )
+    return Segmentation(file)
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """The DICOM files behind an image, for what refers to them. where: what they were read from. headers: their data sets
+    without pixels, in the order of the first slice that each gives. frames: of each slice of the array its file's index into
+    `headers`, and the frame's number in that file, counted from 1. resampled: the slices of `geometry` are not the files'."""
+
+    where: Path
+    headers: tuple[Dataset, ...]
+    frames: tuple[tuple[int, int], ...]
+    geometry: Geometry
+    resampled: bool
+
+
+def source(path: Path, choices: Choices) -> Source:
+    """The files that `read` makes an image of with the same `choices`. Raises what `read` raises about headers."""
+    from pydicom import dcmread
+
+    layout = _layout(path, None if path.is_dir() else read_file(path), choices)
+    near = [part.near for part in layout.stack.slices]
+    paths = list(dict.fromkeys(frame.file.path for frame in near))
+    headers = []
+    for each in paths:
+        with opened(each) as file, parsing(each):
+            headers.append(dcmread(file, stop_before_pixels=True, force=True))
+    frames = tuple((paths.index(frame.file.path), frame.index + 1) for frame in near)
+    resampled = any(part.far is not None or any(part.shift) for part in layout.stack.slices)
+    return Source(path, tuple(headers), frames, layout.stack.geometry, resampled)
+
+
+def _layout(path: Path, only: File | None, choices: Choices) -> _Layout:
+    """only: the file, None for a folder."""
     if path.is_dir():
         files, notes = _series(path, files_below(path), choices)
-    elif is_directory(only := read_file(path)):
+    elif only is not None and is_directory(only):
         files, notes = _series(path, images_of(path), choices)
     else:
-        files, notes = [only], ()
+        files, notes = ([only] if only is not None else []), ()
     for file in files:
         check(file)
     if len(files) == 1:
@@ -131,7 +186,7 @@ def _series(folder: Path, candidates: Iterable[Path], choices: Choices) -> tuple
         with path.open("rb") as file:
             dicom = recognises(path, file.read(132))
         tags = read_file(path) if dicom else None
-        if tags is not None and tags.is_image:
+        if tags is not None and tags.is_image and not is_segmentation(tags):
             found.append(tags)
         else:
             others += 1
