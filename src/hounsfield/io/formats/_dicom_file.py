@@ -22,6 +22,7 @@ _TAGS = [
     "SOPInstanceUID",
     "Modality",
     "ImageType",
+    "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
     "SeriesDescription",
@@ -50,12 +51,14 @@ _TAGS = [
 @dataclass(frozen=True, eq=False)
 class File:
     """tags: the elements of `_TAGS` that are there. pixels: bytes of pixel data present, None where there is no such
-    element. syntax: transfer syntax UID."""
+    element. syntax: transfer syntax UID. start: byte of the file at which whole-number pixels begin, None where it is not known
+    (a deflated file, pixels in floating point)."""
 
     path: Path
     tags: Dataset
     pixels: int | None
     syntax: str
+    start: int | None = None
 
     def get(self, keyword: str, default: Any = None) -> Any:
         """The tag's value, or `default` where it is absent or empty. Raises InputError BAD_HEADER."""
@@ -153,23 +156,26 @@ def read_file(path: Path) -> File:
         with parsing(path):
             tags = dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
         implicit, little = tags.original_encoding
-        pixels = _pixel_bytes(file, size, bool(implicit), bool(little))
+        pixels, start = _pixel_bytes(file, size, bool(implicit), bool(little))
+        start = None if isinstance(file, io.BytesIO) else start
     guessed = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-    return File(path, tags, pixels, str(tags.file_meta.get("TransferSyntaxUID") or guessed))
+    return File(path, tags, pixels, str(tags.file_meta.get("TransferSyntaxUID") or guessed), start)
 
 
-def _pixel_bytes(file: BinaryIO, size: int, implicit: bool, little: bool) -> int | None:
-    """Bytes of the pixel data element that `file` stands before; None where there is none."""
+def _pixel_bytes(file: BinaryIO, size: int, implicit: bool, little: bool) -> tuple[int | None, int | None]:
+    """Bytes of the pixel data element that `file` stands before, None where there is none, and of whole numbers their place."""
     order = "<" if little else ">"
     head = file.read(8)
-    if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) not in ((0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010)):
-        return None
+    tag = struct.unpack(f"{order}HH", head[:4]) if len(head) == 8 else ()
+    if tag not in ((0x7FE0, 0x0008), (0x7FE0, 0x0009), (0x7FE0, 0x0010)):
+        return None, None
     packed = head[4:] if implicit else file.read(4)
     if len(packed) < 4:
-        return 0
+        return 0, None
     (length,) = struct.unpack(f"{order}L", packed)
     there = size - file.tell()
-    return there if length == _UNDEFINED else min(int(length), there)
+    found = there if length == _UNDEFINED else min(int(length), there)
+    return found, file.tell() if tag == (0x7FE0, 0x0010) else None
 
 
 def listed(value: Any) -> tuple[Any, ...]:
