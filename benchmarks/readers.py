@@ -102,7 +102,7 @@ def by_dcm2niix(path: Path) -> list[Volume]:
 
 
 def verdict(mine: Volume, other: Volume) -> str:
-    """"same", or how they differ."""
+    """ "same", or how they differ."""
     theirs, place = _without_single(other, mine.array.ndim - 1)
     if mine.affine is None or place is None:
         return _values(mine.array, theirs) if theirs.shape == mine.array.shape else f"shape {theirs.shape}"
@@ -149,7 +149,14 @@ class Compared:
     verdict: str
 
     def why(self) -> str:
-        return next((why for (name, who, told), why in WHY.items() if name in self.name and self.reader in who and told in self.verdict), "")
+        return next(
+            (
+                why
+                for (name, who, told), why in WHY.items()
+                if name in self.name and self.reader in who and told in self.verdict
+            ),
+            "",
+        )
 
 
 def files(data: Path | None) -> Iterator[tuple[str, Path, tuple[str, ...]]]:
@@ -216,14 +223,20 @@ def compare(data: Path | None) -> list[Compared]:
             best = Counter(told).most_common(1)[0][0]
             same = told.count("same")
             whole = same == len(told)
-            found.append(Compared(name, reader, "same" if whole else f"{same} of {len(told)} volumes; {best}" if same else best))
+            found.append(
+                Compared(name, reader, "same" if whole else f"{same} of {len(told)} volumes; {best}" if same else best)
+            )
     return found
 
 
 def equality(data: Path | None) -> bool:
     """Prints the tables. Whether every difference is explained."""
     compared = compare(data)
-    out = ["### The same voxels at the same places", "", "| reader | files | same | we refuse | it fails | both refuse | differ |"]
+    out = [
+        "### The same voxels at the same places",
+        "",
+        "| reader | files | same | we refuse | it fails | both refuse | differ |",
+    ]
     out.append("|---|---|---|---|---|---|---|")
     kinds = (
         lambda v: v == "same",

@@ -201,7 +201,7 @@ class Reader:
     process: subprocess.Popen[str] | None = None
 
     def __call__(self, path: Path) -> str:
-        """"an image", a code, or "fault: ..."."""
+        """ "an image", a code, or "fault: ..."."""
         if self.process is None:
             more = {
                 "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]),
@@ -209,7 +209,12 @@ class Reader:
                 "OPENBLAS_NUM_THREADS": "1",
             }
             self.process = subprocess.Popen(
-                self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ, **more}
+                self.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+                env={**os.environ, **more},
             )
         assert self.process.stdin is not None
         assert self.process.stdout is not None

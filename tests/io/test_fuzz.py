@@ -10,6 +10,8 @@ from tests.io.fuzzing import Reader, run
 
 pytest.importorskip("resource", reason="memory is limited by POSIX's resource limits")
 
+NPY = b"\x93NUMPY\x01\x00v\x00{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2), }".ljust(127) + b"\n\1\2\3\4"
+
 
 def test_damaged_files_are_images_or_named_errors(tmp_path: Path) -> None:
     result = run(tmp_path / "fuzz", 400)
@@ -33,9 +35,14 @@ def test_a_crash_and_a_hang_are_seen(tmp_path: Path, code: str, told: str) -> No
 
 
 def test_an_exception_of_another_kind_is_seen(tmp_path: Path) -> None:
-    spoilt = "import sys; sys.path.insert(0, sys.argv[1]); import fuzzing; fuzzing.json.loads = lambda line: 7; fuzzing.serve()"
+    (tmp_path / "a.npy").write_bytes(NPY)
+    spoilt = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import fuzzing; from hounsfield import io\n"
+        "io.read = lambda path: 1 / 0\n"
+        "fuzzing.serve()"
+    )
     read = Reader((sys.executable, "-c", spoilt, str(Path(__file__).parent)))
-    assert read(tmp_path / "a").startswith("fault: ")
+    assert read(tmp_path / "a.npy").startswith("fault: ZeroDivisionError in <lambda>")
     read.close()
 
 

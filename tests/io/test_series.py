@@ -45,7 +45,14 @@ def ct(path: Path, **tags: Any) -> Path:
 
 
 def test_a_header(tmp_path: Path) -> None:
-    path = ct(tmp_path / "a.dcm", SeriesDescription="thin", SeriesNumber=0, PatientID="P1", SeriesInstanceUID="1.2", StudyInstanceUID="1")
+    path = ct(
+        tmp_path / "a.dcm",
+        SeriesDescription="thin",
+        SeriesNumber=0,
+        PatientID="P1",
+        SeriesInstanceUID="1.2",
+        StudyInstanceUID="1",
+    )
     found = read_header(path)
     assert found == Header("P1", "1.2", "0", "thin", image=True, localizer=False, modality="CT")
     assert found.study == "1"

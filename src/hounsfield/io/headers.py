@@ -1,4 +1,4 @@
-"""The headers of many DICOM files: half of them read by a second process, as pydicom's parser keeps an interpreter to itself."""
+"""The headers of many DICOM files, half of them read by a second process: pydicom keeps an interpreter to itself."""
 
 from __future__ import annotations
 
@@ -57,7 +57,11 @@ def _help(pieces: Pieces, found: Found) -> None:
     """Takes pieces from the end to a second process until none is left. A piece that fails there is left to the caller."""
     try:
         with subprocess.Popen(  # noqa: S603
-            [sys.executable, *_HELPER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8"
+            [sys.executable, *_HELPER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            encoding="utf-8",
         ) as process:
             assert process.stdin is not None
             assert process.stdout is not None

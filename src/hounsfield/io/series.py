@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from hounsfield.core.errors import InputError
 from hounsfield.io import limits
@@ -97,12 +98,11 @@ def series_of(headers: Sequence[Header | None]) -> list[Series]:
 def read_header(path: Path) -> Header | None:
     """What a file says of patient and series, no pixel being read; None for what cannot be read as DICOM."""
     from pydicom.filereader import read_partial
-    from pydicom.tag import Tag
 
     try:
         with opened(path) as stream:
-            wanted = [Tag(keyword) for keyword in _TAGS]
-            tags = read_partial(stream, stop_when=lambda tag, vr, length: tag > _LAST, specific_tags=wanted)
+            # .real: pydicom compares its tags as Python code, plain numbers take a fifth of the time.
+            tags = read_partial(stream, stop_when=lambda tag, vr, length: tag.real > _LAST, specific_tags=_tags())
             return Header(
                 patient=str(tags.get("PatientID") or ""),
                 series=str(tags.get("SeriesInstanceUID") or path),
@@ -130,6 +130,13 @@ def called(wanted: str, series: Mapping[str, tuple[str, str]]) -> list[str]:
         for uid, (number, description) in series.items()
         if wanted == number or wanted.casefold() == description.casefold() or (uid.endswith(wanted) and not short)
     ]
+
+
+@cache
+def _tags() -> list[Any]:
+    from pydicom.tag import Tag
+
+    return [Tag(keyword) for keyword in _TAGS]
 
 
 def _text(tags: Dataset, keyword: str) -> str:

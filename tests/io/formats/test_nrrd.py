@@ -297,7 +297,9 @@ def test_the_magic_decides(tmp_path: Path) -> None:
 
 def segmentation(path: Path, array: Array, kinds: str, directions: str) -> Path:
     nrrd(path, array, **{**PLACE, "space directions": directions}, kinds=kinds)
-    pairs = b"Segment0_LabelValue:=1\nSegment0_Layer:=0\nSegment0_Name:=liver\nSegmentation_MasterRepresentation:=Binary labelmap\n"
+    pairs = (
+        b"Segment0_LabelValue:=1\nSegment0_Layer:=0\nSegment0_Name:=liver\nSegmentation_MasterRepresentation:=Binary labelmap\n"
+    )
     path.write_bytes(path.read_bytes().replace(b"\n\n", b"\n" + pairs + b"\n", 1))
     return path
 

@@ -34,6 +34,11 @@ def affine_of(path: Path, header: Any) -> tuple[npt.NDArray[np.float64], tuple[s
 
     Raises InputError BAD_AFFINE.
     """
+    header = header.copy()
+    for k in range(int(header["dim"][0]) + 1, 4):  # what flat files leave open
+        header["dim"][k] = 1
+    if header["dim"][3] == 1:
+        header["pixdim"][3] = 1
     affine = np.asarray(header.get_best_affine(), dtype=np.float64)
     if not np.isfinite(affine).all() or np.linalg.matrix_rank(affine) < 4:
         raise InputError(

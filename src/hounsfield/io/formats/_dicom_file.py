@@ -155,11 +155,12 @@ def read_file(path: Path) -> File:
         file.seek(0)
         with parsing(path):
             tags = dcmread(file, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+            syntax = str(tags.file_meta.get("TransferSyntaxUID") or "")
         implicit, little = tags.original_encoding
         pixels, start = _pixel_bytes(file, size, bool(implicit), bool(little))
         start = None if isinstance(file, io.BytesIO) else start
     guessed = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian
-    return File(path, tags, pixels, str(tags.file_meta.get("TransferSyntaxUID") or guessed), start)
+    return File(path, tags, pixels, syntax or str(guessed), start)
 
 
 def _pixel_bytes(file: BinaryIO, size: int, implicit: bool, little: bool) -> tuple[int | None, int | None]:

@@ -72,7 +72,8 @@ def choose_series(folder: Path, files: Sequence[File], choices: Choices) -> tupl
         raise InputError(
             "SEVERAL_SERIES",
             folder,
-            found=f"{len(series)} series{_of_studies(files)}: {listed}" + (f", {len(chosen)} of them {choices.series!r}" if choices.series else ""),
+            found=f"{len(series)} series{_of_studies(files)}: {listed}"
+            + (f", {len(chosen)} of them {choices.series!r}" if choices.series else ""),
             expected="one series",
             fix="choose one with --series, by its number or the end of its UID",
         )

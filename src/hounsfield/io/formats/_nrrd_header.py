@@ -50,7 +50,17 @@ _SPACES: dict[str, tuple[float, float, float] | None] = {
     **dict.fromkeys(("left-posterior-superior", "lps"), LPS),
     **dict.fromkeys(("scanner-xyz", "3d-right-handed", "3d-left-handed")),
 }
-_MILLIMETRES = {"": 1.0, "mm": 1.0, "millimeter": 1.0, "m": 1e3, "meter": 1e3, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3}
+_MILLIMETRES = {
+    "": 1.0,
+    "mm": 1.0,
+    "millimeter": 1.0,
+    "m": 1e3,
+    "meter": 1e3,
+    "cm": 10.0,
+    "um": 1e-3,
+    "µm": 1e-3,
+    "micron": 1e-3,
+}
 _SPATIAL = ("domain", "space", "none", "???")
 _SERIES = ("list", "time")
 _MOST_AXES = 16
@@ -78,14 +88,14 @@ def layout_of(path: Path) -> Layout:
     (skip,) = counts(path, "byte skip", fields.get("byteskip", "0"), 1, least=-1)
     if skip < 0 and encoding != "raw":
         raise bad(path, "byte skip -1 in gzip", "it in raw data alone")
-    data = _data(path, fields, end)
+    data = _data(path, fields)
     return Layout(
         data=path if data is None else data,
         dtype=dtype,
         sizes=tuple(sizes),
         roles=tuple(roles),
         geometry=geometry,
-        start=(end or 0) if data is None else 0,
+        start=end if data is None else 0,
         packed=encoding != "raw",
         skip=None if skip < 0 else skip,
         notes=notes,
@@ -93,9 +103,9 @@ def layout_of(path: Path) -> Layout:
     )
 
 
-def _fields(path: Path) -> tuple[dict[str, str], bool, int | None]:
-    """Fields by name, lower-case and without blanks; whether it is a segmentation; and the byte after the header, None where it
-    ends with the file."""
+def _fields(path: Path) -> tuple[dict[str, str], bool, int]:
+    """Fields by name, lower-case and without blanks; whether it is a segmentation; and the byte after the header. Raises
+    InputError BAD_HEADER, TRUNCATED."""
     with path.open("rb") as file:
         text = file.read(MOST)
     fields: dict[str, str] = {}
@@ -110,6 +120,8 @@ def _fields(path: Path) -> tuple[dict[str, str], bool, int | None]:
         if first or line.startswith("#"):
             continue
         name, colon, value = line.partition(":")
+        if not colon and at > len(text):  # the file ends within a line
+            break
         if not colon:
             raise bad(path, f"the line {shown(line)!r}", "field: value")
         if value.startswith("="):
@@ -118,25 +130,25 @@ def _fields(path: Path) -> tuple[dict[str, str], bool, int | None]:
             put(path, fields, name.strip().lower().replace(" ", ""), value.strip())
     if len(text) == MOST:
         raise bad(path, f"no end of the header in {MOST} bytes", "an empty line after it")
-    return fields, segments, None
+    if "datafile" not in fields:
+        raise InputError(
+            "TRUNCATED",
+            path,
+            found=f"{len(text)} bytes, which end within the header",
+            expected="an empty line and voxels, or a data file",
+            fix="copy or export the file again",
+        )
+    return fields, segments, at
 
 
-def _data(path: Path, fields: Mapping[str, str], end: int | None) -> Path | None:
+def _data(path: Path, fields: Mapping[str, str]) -> Path | None:
     """The file beside that holds the voxels; None where they follow the header. Raises InputError UNSUPPORTED_SYNTAX,
-    UNSAFE_PATH, NOT_FOUND, TRUNCATED."""
+    UNSAFE_PATH, NOT_FOUND."""
     name = fields.get("datafile")
     if name is not None:
         if name.split()[:1] == ["LIST"] or ("%" in name and len(name.split()) > 1):
             raise unsupported(path, "voxels spread over several data files", "one data file")
         return beside(path, name)
-    if end is None:
-        raise InputError(
-            "TRUNCATED",
-            path,
-            found=f"{path.stat().st_size} bytes, which end within the header",
-            expected="an empty line and voxels, or a data file",
-            fix="copy or export the file again",
-        )
     return None
 
 

@@ -18,8 +18,8 @@ from hounsfield.io.formats._dicom_file import File, read_file
 from hounsfield.io.formats._dicom_frames import check, frames_of
 from hounsfield.io.formats._dicom_pixels import is_colour, is_lossy, pixels, stored_dtype
 from hounsfield.io.formats._dicom_stack import Stack, choose_series, single, stack, volumes_of
-from hounsfield.io.scan import files as files_below
 from hounsfield.io.headers import read_headers
+from hounsfield.io.scan import files as files_below
 from hounsfield.io.series import Series, series_of
 
 T = TypeVar("T")

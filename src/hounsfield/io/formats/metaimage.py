@@ -65,8 +65,9 @@ _ALIASES["elementbyteordermsb"] = "binarydatabyteordermsb"
 
 
 def recognises(path: Path, head: bytes) -> bool:
-    """Text that begins with a field of MetaIO's and has a number of axes."""
-    return _FIRST.match(head) is not None and _AXES.search(head) is not None
+    """Text that begins with the type of MetaIO's object, or with another field of its and has a number of axes."""
+    first = _FIRST.match(head)
+    return first is not None and (b"ObjectType" in first[0] or _AXES.search(head) is not None)
 
 
 def read(path: Path, choices: Choices) -> Image:

@@ -32,7 +32,7 @@ def recognises(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, choices: Choices) -> Image:
-    """(C, D, H, W), or (C, H, W) where the third axis has one voxel, as stored; C is 1. Several frames are a series of which one
+    """(C, D, H, W), or (C, H, W) where the third axis has one voxel, as stored; C is 1. Frames are a series of which one
     volume is read.
 
     Raises InputError BAD_HEADER, BAD_SPACING, BAD_AFFINE, WRONG_DIMENSION, TRUNCATED, TOO_LARGE, EXPANDS_TOO_FAR,

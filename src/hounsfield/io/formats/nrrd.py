@@ -47,8 +47,8 @@ def peek(path: Path, choices: Choices) -> Peek:
 
 
 def write(image: Image, path: Path) -> None:
-    """One file, voxels in gzip, in L, P, S. Values and dtype as they are, but for float16 (float32) and bool (uint8). Channels become
-    a vector, or a colour. 2D with a place becomes one slice.
+    """One file, voxels in gzip, in L, P, S. Values and dtype as they are, but for float16 (float32) and bool (uint8). Channels
+    become a vector, or a colour. 2D with a place becomes one slice.
 
     Raises ResourceError DISK_FULL.
     """
