@@ -1,7 +1,7 @@
 """How fast the series of a large folder are listed: python benchmarks/headers.py [--files 4000].
 
-Copies the CT slice that comes with pydicom, each with a UID of its own, in ten series of two studies, and prints files a second in one
-process and as `hounsfield.list_series` reads them.
+Copies the CT slice that comes with pydicom, each with a UID of its own, in ten series of two studies, and prints files a second
+in one process and as `hounsfield.list_series` reads them.
 """
 
 from __future__ import annotations

@@ -295,7 +295,10 @@ def speed() -> list[Table]:
                 "SimpleITK": "`ImageSeriesReader` with `GetGDCMSeriesFileNames`, and its array",
                 "MONAI": '`LoadImage(reader="PydicomReader")`',
             }
-            about = f"{SLICES} slices of {128 * side}×{128 * side} voxels, uncompressed, files in the system's file cache; ours and SimpleITK's: {check}."
+            about = (
+                f"{SLICES} slices of {128 * side}×{128 * side} voxels, uncompressed, in the system's file cache; ours and "
+                f"SimpleITK's: {check}."
+            )
             rows = tuple(Row(name, t, ran[name]) for name, t in timings.items())
             tables.append(Table(f"A CT series of {SLICES} slices, {128 * side}×{128 * side}", about, "the whole series", rows))
     return tables

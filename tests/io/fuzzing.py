@@ -108,7 +108,8 @@ def _headers_with_data(folder: Path, array: np.ndarray[Any, Any]) -> list[Path]:
         f"NRRD0005\ntype: short\ndimension: 3\nsizes: {sizes}\nspace: RAS\nspace directions: (1,0,0) (0,2,0) (0,0,3)\n"
         "space origin: (1,2,3)\nkinds: domain domain domain\nendian: little\nencoding: raw\ndata file: a.raw\n"
     )
-    header = f"ObjectType = Image\nNDims = 3\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementSpacing = 1 2 3\nDimSize = {sizes}\n"
+    header = "ObjectType = Image\nNDims = 3\nTransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementSpacing = 1 2 3\n"
+    header += f"DimSize = {sizes}\n"
     (folder / "beside" / "a.mhd").write_text(f"{header}ElementType = MET_SHORT\nElementDataFile = a.raw\n")
     packed = f"{header}CompressedData = True\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
     (folder / "packed.mha").write_bytes(packed.encode() + zlib.compress(array.tobytes()))

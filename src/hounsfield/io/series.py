@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,7 @@ _TAGS: Final = (
     "Rows",
 )
 _LAST: Final = 0x00280010  # Rows: beyond it nothing is read
+_LARGE: Final = 1 << 20  # bytes of one read
 _NO_IMAGE: Final = ("RTDOSE", "SEG")
 _NUMBER: Final = re.compile(r"[+-]?\d+")
 
@@ -148,10 +150,19 @@ def _text(tags: Dataset, keyword: str) -> str:
     return "" if value is None else str(value)
 
 
+class _Bounded(io.BufferedReader):
+    """A file that is never asked for more than it has: memory is taken for what is asked for, and a header may claim 4 GiB."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _LARGE:
+            size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """The file's bytes; of a deflated one what they stand for, as Explicit VR Little Endian."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as raw, _Bounded(raw) as file:
         deflated = _DEFLATED.encode() in file.read(2048)
         file.seek(0)
         if not deflated:

@@ -76,8 +76,8 @@ def check_spacing(path: Path, name: str, spacing: Sequence[float]) -> None:
 
 
 def grid(path: Path, sizes: Sequence[int], steps: Floats | None, origin: Floats | None = None) -> Geometry:
-    """The grid of an array of `sizes` (w, h) or (w, h, d), flat where d is 1. steps: (axes, 3), R, A, S in mm of one voxel along
-    each; None where no spacing is known. origin: R, A, S of the first voxel.
+    """The grid of an array of `sizes` (w, h) or (w, h, d), flat where d is 1. steps: (axes, 3), R, A, S in mm of one voxel
+    along each; None where no spacing is known. origin: R, A, S of the first voxel.
 
     Raises InputError BAD_AFFINE.
     """
