@@ -303,3 +303,8 @@ def test_an_xray_lies_on_its_detector_or_nowhere(tmp_path: Path, make_slice: Any
 def test_nothing_about_the_patient_is_kept(tmp_path: Path, make_slice: Any) -> None:
     image = io.read(make_slice(tmp_path / "a.dcm", PIXELS, SeriesDescription="SECRET study"))
     assert "SECRET" not in f"{image.meta}{image!r}{io.peek(tmp_path / 'a.dcm')}".upper()
+
+
+def test_a_mosaic_is_refused(tmp_path: Path, make_slice: Any) -> None:
+    path = make_slice(tmp_path / "a.dcm", np.zeros((4, 4), np.uint16), ImageType=["ORIGINAL", "PRIMARY", "MOSAIC"])
+    assert "slices side by side" in refused("WRONG_DIMENSION", path)
