@@ -24,10 +24,11 @@ TURNS = 3
 def fill(folder: Path, count: int) -> None:
     import pydicom
     from pydicom.data import get_testdata_file
+    from pydicom.uid import UID
 
     source = pydicom.dcmread(str(get_testdata_file("CT_small.dcm")))
     for k in range(count):
-        source.SOPInstanceUID = source.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.3680043.8.498.1.{k + 1}"
+        source.SOPInstanceUID = source.file_meta.MediaStorageSOPInstanceUID = UID(f"1.2.826.0.1.3680043.8.498.1.{k + 1}")
         source.SeriesInstanceUID, source.SeriesNumber = f"1.2.826.0.1.3680043.8.498.2.{k % 10 + 1}", k % 10 + 1
         source.StudyInstanceUID = f"1.2.826.0.1.3680043.8.498.3.{k % 2 + 1}"
         source.save_as(folder / f"IM{k:05d}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -55,11 +57,11 @@ def test_without_a_second_process_the_first_reads_all(
     expected = [read_header(file) for file in many]
     broken = tmp_path / "python"
     for executable in ("", str(broken), "/bin/false", "/bin/cat"):
-        monkeypatch.setattr(headers.sys, "executable", executable)
+        monkeypatch.setattr(sys, "executable", executable)
         assert read_headers(many) == expected
 
 
 def test_few_files_start_no_process(many: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(headers.subprocess, "Popen", None)
+    monkeypatch.setattr(subprocess, "Popen", None)
     assert read_headers(many[:30]) == [read_header(file) for file in many[:30]]
     assert read_headers([]) == []

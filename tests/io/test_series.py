@@ -110,3 +110,19 @@ def test_series_are_grouped_by_study(tmp_path: Path) -> None:
     ]
     listed = series_of(read_headers(files))
     assert [(s.study, s.number) for s in listed] == [(1, "2"), (1, "3"), (2, "1"), (2, "7")]
+
+
+def test_an_element_that_claims_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    import tracemalloc
+
+    (tmp_path / "a.dcm").write_bytes(b"text" * 100)
+    tracemalloc.start()
+    try:
+        with opened(tmp_path / "a.dcm") as file:
+            assert file.read(2**32 - 2) == b"text" * 100
+            assert file.read(2**32 - 2) == b""
+            file.seek(0)
+            assert len(file.read()) == 400
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()

@@ -17,7 +17,7 @@ from hounsfield.core.image import Image, Meta
 from hounsfield.io.formats import Choices
 
 VOLUME = RNG.integers(0, 30000, (5, 6, 7)).astype("<i2")
-PLACE = {
+PLACE: dict[str, Any] = {
     "TransformMatrix": "0 1 0 0.6 0 0.8 0.8 0 -0.6",
     "Offset": "10 -20 30.5",
     "ElementSpacing": "0.5 0.7 2",
@@ -103,7 +103,7 @@ def test_either_byte_order(tmp_path: Path) -> None:
     path = mha(tmp_path / "a.mha", data=VOLUME.astype(">i2").tobytes(), BinaryDataByteOrderMSB="True", **PLACE)
     check_same(path, io.read(path))
     np.testing.assert_array_equal(io.read(path).array[0], VOLUME)
-    older = {"BinaryDataByteOrderMSB": None, "ElementByteOrderMSB": "True"}
+    older: dict[str, Any] = {"BinaryDataByteOrderMSB": None, "ElementByteOrderMSB": "True"}
     path = mha(tmp_path / "b.mha", data=VOLUME.astype(">i2").tobytes(), **older)
     np.testing.assert_array_equal(io.read(path).array[0], VOLUME)
 
@@ -114,7 +114,7 @@ def test_a_long_has_four_bytes(tmp_path: Path) -> None:
 
 
 def test_a_scale_is_applied(tmp_path: Path) -> None:
-    scale = {"ElementToIntensityFunctionSlope": "1", "ElementToIntensityFunctionOffset": "-1024"}
+    scale: dict[str, Any] = {"ElementToIntensityFunctionSlope": "1", "ElementToIntensityFunctionOffset": "-1024"}
     np.testing.assert_array_equal(io.read(mha(tmp_path / "a.mha", **scale)).array[0], VOLUME - 1024)
     scale["ElementToIntensityFunctionSlope"] = "0"
     refused("BAD_HEADER", mha(tmp_path / "a.mha", **scale))

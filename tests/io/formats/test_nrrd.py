@@ -17,7 +17,7 @@ from hounsfield.core.image import Image
 from hounsfield.io.formats import Choices
 
 VOLUME = RNG.integers(0, 30000, (5, 6, 7)).astype("<i2")
-PLACE = {
+PLACE: dict[str, Any] = {
     "space": "left-posterior-superior",
     "space directions": "(0.5,0.1,0) (0,0.7,0) (0,0.2,2)",
     "space origin": "(10,-20,30.5)",

@@ -235,7 +235,7 @@ def _geometry(
     steps[:, :world] = np.array(vectors) * units
     place = np.zeros(3)
     place[:world] = np.array(origin or [0.0] * world) * units
-    notes = () if _SPACES.get(name) else (f"the space {name or 'has no name'}: taken as L, P, S",)
+    notes: tuple[str, ...] = () if _SPACES.get(name) else (f"the space {name or 'has no name'}: taken as L, P, S",)
     notes += () if world == 3 else (FLAT,)
     notes += () if origin else ("no space origin: the first voxel is taken to lie at 0",)
     return grid(path, spatial, steps * turn, place * turn), notes
