@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from hounsfield.core.errors import InputError
+from hounsfield.core.errors import HounsfieldError, InputError
 from hounsfield.io.series import opened
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def parsing(path: Path) -> Iterator[None]:
     patient."""
     try:
         yield
-    except InputError:
+    except (HounsfieldError, MemoryError):
         raise
     except RecursionError as error:
         raise InputError(

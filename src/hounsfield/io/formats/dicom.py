@@ -69,7 +69,8 @@ def read(path: Path, choices: Choices) -> Image:
     """
     only = None if path.is_dir() else read_file(path)
     if only is not None and is_segmentation(only):
-        return Segmentation(only).image()
+        with parsing(path):
+            return Segmentation(only).image()
     layout = _layout(path, only, choices)
     chosen = choices.volume if layout.selects == "volume" else choices.frame
     if chosen is None and layout.count > 1:
@@ -92,7 +93,8 @@ def peek(path: Path, choices: Choices) -> Peek:
     overlap."""
     only = None if path.is_dir() else read_file(path)
     if only is not None and is_segmentation(only):
-        image = Segmentation(only).image()
+        with parsing(path):
+            image = Segmentation(only).image()
         return Peek("dicom", image.geometry, image.channels, image.array.dtype, "SEG")
     layout = _layout(path, only, choices)
     file = layout.files[0]
