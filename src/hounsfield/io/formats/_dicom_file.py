@@ -42,6 +42,7 @@ _TAGS = [
     "RescaleIntercept",
     "ModalityLUTSequence",
     "LossyImageCompression",
+    "BurnedInAnnotation",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]
