@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image as Pillow
 
 from hounsfield.cli import main
+from hounsfield.data.phantoms import write_dataset
 from hounsfield.io.formats import Choices
 
 # Each verb that reads the user's files, and its other words.
@@ -105,3 +108,27 @@ def test_the_version_is_printed_alone(capsys: pytest.CaptureFixture[str], monkey
         main()
     assert not left.value.code
     assert re.fullmatch(r"\d+\.\d+\.\d+", capsys.readouterr().out.strip())
+
+
+def test_inspect_tells_all_before_it_ends_with_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    write_dataset(data, "classification", n=24, seed=3)
+    assert run(monkeypatch, "inspect", str(data), "--strict", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["findings"][-1]["code"] == "PATIENTS_UNKNOWN"
+    names = sorted((data / "healthy").glob("*.png"))
+    Pillow.new("L", (96, 96), 7).save(names[0])
+    assert run(monkeypatch, "inspect", str(data)) == 0
+    assert run(monkeypatch, "inspect", str(data), "--strict", "--json") == 2
+    told = capsys.readouterr()
+    assert json.loads(told.out.splitlines()[-1])["findings"][0]["code"] == "CONSTANT_IMAGE"
+    assert told.err.splitlines()[-1].startswith(
+        f"FINDINGS {data}: found 1 warning (CONSTANT_IMAGE), expected none with --strict"
+    )
+    names[1].write_bytes(b"")
+    assert run(monkeypatch, "inspect", str(data), "--html", str(tmp_path / "page.html")) == 2
+    told = capsys.readouterr()
+    assert "Not fit to train on" in told.out
+    assert told.err.splitlines()[-1].startswith("EMPTY_FILE ")
+    assert (tmp_path / "page.html").is_file()

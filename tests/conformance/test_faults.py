@@ -143,7 +143,7 @@ def test_broken_segmentation_data(
     assert "fix" in last
     assert all(word in last.replace(",", "").replace("\u202f", "") or word in last for word in words), last
     assert "Traceback" not in err
-    assert out == ""
+    assert out == "" or verb == "inspect"  # which goes on, and tells of the other cases
     assert not (tmp_path / "run").exists()
     assert not list(tmp_path.glob(".run*"))
 

@@ -12,8 +12,9 @@ import pytest
 
 from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
+from hounsfield.core.finding import Finding
 from hounsfield.core.sample import Sample
-from hounsfield.data.audit import audit
+from hounsfield.data.audit import Audit, audit
 from hounsfield.data.dataset import Dataset, name_classes
 from hounsfield.data.facts import FactStore
 from hounsfield.data.readers import open_dataset
@@ -42,6 +43,14 @@ def pictures(lazy: Any, noise: Any) -> Any:
     return build
 
 
+def said(found: Audit, *codes: str) -> list[str]:
+    """The lines of the findings of these codes."""
+    return [f.line for f in found.findings if f.code in codes]
+
+
+COPIES = ("DUPLICATE_IMAGE", "NEAR_DUPLICATE", "LABEL_CONFLICT", "DUPLICATE_WITHIN", "NEAR_WITHIN")
+
+
 IDS = ("train/a", "train/b", "train/c", "val/d", "val/e", "test/f")
 
 
@@ -51,7 +60,9 @@ def test_a_sound_dataset_stays_as_it_is(pictures: Any) -> None:
     same, kept, found = audit(data, split, progress=lambda done, all_: seen.append((done, all_)))
     assert (same, kept) == (data, split)
     assert set(found.facts) == set(IDS)
-    assert (found.dropped, found.copies, found.near, found.notes) == ((), (), (), ())
+    assert (found.dropped, found.copies, found.near, found.inside) == ((), (), (), ())
+    # Of three training cases nobody learns, and the patients are unknown.
+    assert [(f.severity, f.code) for f in found.findings] == [("warning", "RARE_CLASS"), ("note", "PATIENTS_UNKNOWN")]
     assert found.classes == {
         "train": {"benign": 2, "malignant": 1},
         "val": {"benign": 1, "malignant": 1},
@@ -88,7 +99,7 @@ def test_the_training_copy_is_dropped_named_and_counted(pictures: Any) -> None:
     assert split.train == ("train/a", "train/g", "train/h")
     assert (split.val, split.test) == (("val/d", "val/e"), ("test/f",))
     assert {s.id for s in data.samples} == set(found.facts) == set(MORE) - set(found.dropped)
-    (note,) = found.notes
+    (note,) = said(found, "DUPLICATE_IMAGE")
     assert note.startswith("dropped 2 exact copies across parts: test test/f.png = train train/b.png; ")
     assert "val val/d.png = train train/c.png, labels differ" in note
 
@@ -104,7 +115,8 @@ def test_copies_within_one_part_are_only_listed(pictures: Any) -> None:
     _, split, found = audit(dataset(pictures(*IDS, same={"train/b": "train/a"})), divide(*IDS))
     assert found.dropped == ()
     assert split == divide(*IDS)
-    assert found.notes == ("kept 1 exact copy within one part: train train/a.png = train train/b.png, labels differ",)
+    pair = "train train/a.png = train train/b.png, labels differ"
+    assert said(found, *COPIES) == [f"1 image with two different labels: {pair}", f"kept 1 exact copy within one part: {pair}"]
 
 
 def test_near_copies_are_listed_with_both_files(pictures: Any, lazy: Any) -> None:
@@ -113,7 +125,7 @@ def test_near_copies_are_listed_with_both_files(pictures: Any, lazy: Any) -> Non
     samples[3] = replace(samples[3], images=(lazy("val/d.png", (array // 2).astype(np.uint8)),))
     data, split, found = audit(dataset(samples), divide(*IDS))
     assert (len(data), split) == (6, divide(*IDS))
-    (note,) = found.notes
+    (note,) = said(found, "NEAR_DUPLICATE")
     assert note.startswith("kept 1 near copy across parts: val val/d.png ~ train train/a.png (0.99")
 
 
@@ -188,7 +200,7 @@ def test_masks_are_counted_by_class_and_empty_ones_by_part(masked: Any) -> None:
         "test": {"lesion": 0, "organ": 0},
     }
     assert found.empty == {"train": 1, "val": 0, "test": 1}
-    assert found.notes == ("1 of 3 train masks are empty", "1 of 1 test masks are empty")
+    assert said(found, "EMPTY_MASK") == ["1 of 3 train masks are empty", "1 of 1 test masks are empty"]
     assert found.facts["train/a"].voxels == {0: 244, 2: 12}
 
 
@@ -249,7 +261,8 @@ def test_grey_saved_as_colour_beside_grey_becomes_grey(pictures: Any, lazy: Any)
         assert data.channels == ("intensity",)
         assert {(f.channels, len(f.whole)) for f in found.facts.values()} == {(1, 1)}
         expected = "1 of 6 images are colour pictures of nothing but grey: one channel is used"
-        assert found.notes == (expected,)
+        assert [line.partition(":")[0] for line in said(found, "MIXED_CHANNELS")] == [expected.partition(":")[0]]
+        assert expected.partition(": ")[2] in said(found, "MIXED_CHANNELS")[0]
 
 
 def test_grey_beside_true_colour_becomes_colour(pictures: Any, lazy: Any, noise: Any) -> None:
@@ -260,7 +273,7 @@ def test_grey_beside_true_colour_becomes_colour(pictures: Any, lazy: Any, noise:
         data, _, found = audit(dataset(samples, channels=channels), divide(*IDS))
         assert data.channels == RGB
         assert {(f.channels, len(f.whole)) for f in found.facts.values()} == {(3, 3)}
-        assert found.notes == ("2 of 6 images are grey among colours: repeated",)
+        assert said(found, "MIXED_CHANNELS")[0].startswith("2 of 6 images are grey among colours: repeated: ")
 
 
 def test_other_mixed_channels_are_counted(pictures: Any, lazy: Any, noise: Any) -> None:
@@ -269,6 +282,39 @@ def test_other_mixed_channels_are_counted(pictures: Any, lazy: Any, noise: Any) 
     expected = r"5 images of 1 channel, 1 images of 2 channels: two\.npz, expected 1 \(intensity\) in every image"
     with pytest.raises(InputError, match=f"CHANNELS root: found {expected}"):
         audit(dataset(samples), divide(*IDS))
+
+
+class Damaged:
+    """A lazy file that cannot be read."""
+
+    def __init__(self, name: str, code: str = "TRUNCATED") -> None:
+        self.path, self.key, self.code = Path(name), name, code
+
+    def __call__(self) -> Any:
+        raise InputError(self.code, self.path, found="12 bytes", expected="90 bytes", fix="copy it again")
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+def test_every_file_that_cannot_be_read_is_named_in_one_error(pictures: Any) -> None:
+    samples = pictures(*MORE)
+    for k, code in ((1, "TRUNCATED"), (3, "EMPTY_FILE"), (6, "TRUNCATED")):
+        samples[k] = replace(samples[k], images=(Damaged(f"{samples[k].id}.png", code),))
+    with pytest.raises(
+        InputError, match=r"TRUNCATED root: found 3 of 8 cases that cannot be used \(TRUNCATED, EMPTY_FILE\)"
+    ) as caught:
+        audit(dataset(samples), divide(*MORE))
+    assert all(f"{name}.png: 12 bytes" in str(caught.value) for name in ("train/b", "val/d", "train/g"))
+    told: list[Finding] = []
+    data, split, found = audit(dataset(samples), divide(*MORE), told=told.extend)
+    assert [(f.code, f.cases) for f in told if f.severity == "error"] == [
+        ("TRUNCATED", ("train/b", "train/g")),
+        ("EMPTY_FILE", ("val/d",)),
+    ]
+    assert (
+        {s.id for s in data.samples} == set(found.facts) == set(split.part_of()) == set(MORE) - {"train/b", "val/d", "train/g"}
+    )
 
 
 def test_kept_facts_spare_the_second_reading(pictures: Any, tmp_path: Path) -> None:
@@ -311,4 +357,4 @@ def test_different_patients_are_no_copies(shared_data: Path, name: str) -> None:
     data = open_dataset(shared_data / name)
     data = data.only(data.samples[::3])
     _, _, found = audit(data, make_split(data, 0))
-    assert (found.copies, found.near, found.notes) == ((), (), ())
+    assert (found.copies, found.near, said(found, *COPIES)) == ((), (), [])

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from hounsfield.core.sample import Sample
 from hounsfield.core.sample import Split as Part
-from hounsfield.data.duplicates import Duplicate, count_within, exact, near
+from hounsfield.data.duplicates import NEAR_ALIGNED, Duplicate, aligned, count_within, exact, near
 from hounsfield.data.facts import CaseFacts, measure
 
 Array = npt.NDArray[Any]
@@ -172,8 +172,8 @@ def test_copies_within_a_part_are_those_of_every_pair(found: Any, monkeypatch: p
     links = {frozenset((k, int(row.argmax()))) for k, row in enumerate(alike) if row.max() >= 0.99}
     assert 3 < len(links) < 20
     assert counted(found(arrays)) == (0, len(links))  # pairs: no image is of two
-    monkeypatch.setattr("hounsfield.data.duplicates.NEIGHBOURS", 2)
-    assert counted(found(arrays)) == (0, len(links))  # those alike stand side by side
+    monkeypatch.setattr("hounsfield.data.duplicates.NEIGHBOURS", 4)
+    assert counted(found(arrays)) == (0, len(links))  # those alike stand side by side, and so do their mirror images
 
 
 def test_what_would_take_long_to_confirm_is_not_counted(found: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,3 +181,40 @@ def test_what_would_take_long_to_confirm_is_not_counted(found: Any, monkeypatch:
     assert counted(found(arrays)) == (0, 3)
     monkeypatch.setattr("hounsfield.data.duplicates.READ_AGAIN", 2 * 2 * 64 * 64)
     assert counted(found(arrays)) == (0, 2)
+
+
+def test_a_mirrored_copy_is_told_as_such(found: Any) -> None:
+    one = smooth(0)
+    (only,) = near(*found({"train/a": one, "val/b": one[:, ::-1], "val/c": one[::-1]}))
+    assert (only.first, only.second, only.mirrored, only.correlation) == ("val/b", "train/a", True, 0.9999)
+    assert str(only).endswith("(0.9999), mirrored")
+    assert counted(found({"train/a": one, "train/b": one[:, ::-1]})) == (0, 1)
+
+
+def textured(seed: int, size: int = 256) -> Array:
+    """Blobs under fine strokes, as photographs have them."""
+    draw = np.random.default_rng(seed)
+    fine = ndimage.gaussian_filter(draw.standard_normal((size, size)), 1.2)
+    values: Array = ndimage.zoom(smooth(seed), size // 64, order=3) * 0.6 + 60 + 12 * fine / fine.std()
+    return values.clip(0, 255)
+
+
+@pytest.mark.parametrize("scale", [0.99, 1.01])
+def test_a_copy_that_was_enlarged_a_little_is_laid_over_the_other(found: Any, scale: float) -> None:
+    one = textured(0)
+    middle = (np.array(one.shape) - 1) / 2
+    other = ndimage.affine_transform(one, np.eye(2) / scale, middle - middle / scale, order=1, mode="nearest")
+    assert np.corrcoef(one.ravel(), other.ravel())[0, 1] < 0.99
+    (only,) = near(
+        *found({"train/a": one.astype(np.uint8), "val/b": other.astype(np.uint8), "val/c": textured(1).astype(np.uint8)})
+    )
+    assert (only.first, only.second) == ("val/b", "train/a")
+    assert only.correlation >= NEAR_ALIGNED
+
+
+def test_laying_over_undoes_a_small_shift_and_a_gain_in_two_and_three_dimensions() -> None:
+    for shape in ((64, 64), (24, 24, 24)):
+        one = smooth(3, *shape).astype(np.float32)
+        other = 3 * ndimage.shift(one, 0.4, order=3, mode="nearest") + 50
+        assert aligned(one, other) > max(0.999, float(np.corrcoef(one.ravel(), other.ravel())[0, 1]))
+        assert aligned(one, smooth(4, *shape).astype(np.float32)) < 0.9

@@ -73,6 +73,15 @@ def test_channel_names(tmp_path: Path, picture: Picture, noise: Any, volume: Cal
     assert channel_names(ImageFile(dicom(tmp_path / "a.dcm"))) == ("CT",)
 
 
+def test_channels_are_those_of_the_first_file_that_can_be_read(tmp_path: Path, picture: Any, noise: Any) -> None:
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(b"")
+    broken = [ImageFile(tmp_path / name) for name in ("a.png", "b.png")]
+    assert channel_names(*broken, ImageFile(picture(tmp_path / "c.png", noise(0, 8, 8, 3)))) == RGB
+    with pytest.raises(InputError, match=r"EMPTY_FILE .*a\.png"):
+        channel_names(*broken)
+
+
 def test_files_are_cases_and_litter_is_none(tmp_path: Path, picture: Picture, noise: Any) -> None:
     for name in ("b/2.png", "a.jpg", "b/.hidden.png", "._a.jpg", "__MACOSX/a.png"):
         picture(tmp_path / name, noise(0))

@@ -194,3 +194,14 @@ def test_threads_keep_order_report_progress_and_raise_the_first_fault() -> None:
 
     with pytest.raises(ValueError, match="3"):
         in_threads(fail, range(10), threads=4)
+
+
+def test_masks_that_cannot_be_read_are_left_to_the_audit(tmp_path: Path, picture: Any) -> None:
+    masks = masks_of(tmp_path, picture, square(1), square(2))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    classes, counted = find_classes({**masks, "broken": MaskFile((broken,))}, tmp_path)
+    assert [c.value for c in classes] == [1, 2]
+    assert set(counted) == set(masks)
+    with pytest.raises(InputError, match=r"EMPTY_FILE .*broken\.png"):
+        find_classes({"broken": MaskFile((broken,))}, tmp_path)

@@ -41,7 +41,7 @@ def of(samples: Sequence[Sample], kind: str | None, classes: Sequence[str] = (),
     """The fingerprint of samples; classes count from `first`."""
     named = tuple(Class(value=first + k, name=name) for k, name in enumerate(classes))
     data = Dataset(tuple(samples), named, more.pop("channels", ("a",)), kind, "test", "", Path("root"), **more)
-    return fingerprint(data, measure_all(data, None, None))
+    return fingerprint(data, measure_all(data, None, None)[0])
 
 
 def noise(seed: int, *shape: int) -> Array:

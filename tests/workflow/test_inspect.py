@@ -14,7 +14,8 @@ from PIL import Image as Pillow
 from rich.console import Console
 
 from hounsfield.core.errors import InputError
-from hounsfield.workflow.inspect import Inspection, inspect, show
+from hounsfield.workflow.inspect import inspect, show
+from hounsfield.workflow.inspection import Inspection
 
 
 def shown(found: Inspection, width: int = 200) -> str:
@@ -164,10 +165,12 @@ def test_what_would_stop_a_training_is_listed_beside_what_was_found(tmp_path: Pa
     assert len(found.faults) == 1
     assert found.faults[0].startswith("PATIENT_LEAK")
     assert "6 of 6 patients" in found.faults[0]
-    assert (found.cases, found.patients, found.parts) == (24, 6, {})
+    assert (found.cases, found.patients, found.state) == (24, 6, "error")
+    assert {name: part.cases for name, part in found.parts.items()} == {"train": 10, "val": 2, "test": 12}
     assert found.measured is not None
     assert found.measured.shape_median == (24, 32)
-    assert "fault: PATIENT_LEAK" in shown(found)
+    assert "error: PATIENT_LEAK 6 of 6 patients in two parts" in shown(found)
+    assert "Not fit to train on" in shown(found)
 
 
 def test_flat_images_beside_volumes(tmp_path: Path) -> None:
@@ -195,14 +198,32 @@ def test_nothing_is_changed(phantoms: Path) -> None:
     assert first == again
 
 
-@pytest.mark.parametrize(("content", "code"), [(b"", "EMPTY_FILE"), (b"hello, world\n" * 9, "WRONG_FORMAT")])
-def test_what_cannot_be_read_is_an_error(tmp_path: Path, content: bytes, code: str) -> None:
+@pytest.mark.parametrize("fast", [True, False])
+def test_every_file_that_cannot_be_read_is_named_and_the_rest_is_measured(tmp_path: Path, fast: bool) -> None:
     folders(tmp_path)
-    (tmp_path / "cat" / "0.png").write_bytes(content)
+    (tmp_path / "cat" / "0.png").write_bytes(b"")
+    (tmp_path / "cat" / "1.png").write_bytes(b"hello, world\n" * 9)
+    (tmp_path / "dog" / "2.png").write_bytes(b"")
+    found = inspect(tmp_path, fast=fast)
+    listed = {f.code: f.cases for f in found.findings if f.severity == "error"}
+    assert listed == {"EMPTY_FILE": ("cat/0", "dog/2"), "WRONG_FORMAT": ("cat/1",)}
+    assert found.unread == ("cat/0", "cat/1", "dog/2")
+    assert (found.cases, sum(p.cases for p in found.parts.values())) == (12, 9)
+    text = shown(found)
+    assert "0.png: 0 bytes" in text
+    assert "2.png: 0 bytes" in text
+    refusal = found.refusal(strict=False)
+    assert refusal is not None
+    assert refusal.code == "EMPTY_FILE"
+    assert "dog/2.png" in str(refusal)
+
+
+def test_where_nothing_can_be_read_that_is_the_error(tmp_path: Path) -> None:
+    for k in range(2):
+        (tmp_path / f"{k}.png").write_bytes(b"")
     with pytest.raises(InputError) as caught:
         inspect(tmp_path)
-    assert caught.value.code == code
-    assert "0.png" in caught.value.where
+    assert caught.value.code == "EMPTY_FILE"
 
 
 def test_hippocampus(shared_data: Path) -> None:
@@ -211,3 +232,41 @@ def test_hippocampus(shared_data: Path) -> None:
     assert found.measured is not None
     assert [c.name for c in found.measured.classes] == ["Anterior", "Posterior"]
     assert found.measured.spacing_median == (1.0, 1.0, 1.0)
+
+
+def test_headers_alone_tell_grids_and_leaks_and_decode_no_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    affine = np.diag([0.5, 0.75, 3.0, 1.0])
+    for k in range(8):
+        for part, array in (("images", noise(k, (12, 10, 6))), ("masks", (noise(k, (12, 10, 6)) > 128).astype(np.uint8))):
+            (tmp_path / part).mkdir(exist_ok=True)
+            nifti(tmp_path / part / f"{k}.nii", array, affine)
+    nifti(tmp_path / "masks" / "7.nii", np.ones((12, 10, 5), np.uint8), affine)
+    rows = [
+        "image,mask,patient,split",
+        *(f"images/{k}.nii,masks/{k}.nii,p{k % 4},{'train' if k < 5 else 'val'}" for k in range(8)),
+    ]
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    full = inspect(tmp_path)
+    monkeypatch.setattr("hounsfield.data.audit.measure", None)
+    found = inspect(tmp_path, fast=True)
+    errors = {"PATIENT_LEAK", "GRID_MISMATCH"}
+    assert {f.code for f in found.findings if f.severity == "error"} == errors
+    assert {f.code for f in full.findings if f.severity == "error"} == errors
+    assert found.grid == full.grid
+    assert found.grid is not None
+    assert (found.grid.shape_median, found.grid.spacing_median) == ((6, 10, 12), (3.0, 0.75, 0.5))
+    assert (found.measured, found.orientations, full.orientations) == (None, {"SAR": 7}, {"SAR": 7})
+    assert "the headers alone were read" in shown(found)
+
+
+def test_strict_says_which(tmp_path: Path) -> None:
+    found = inspect(folders(tmp_path, n=12))
+    assert found.state == "good"
+    assert found.refusal(strict=True) is None
+    assert "Fit to train on" in shown(found)
+    png(tmp_path / "cat" / "blank.png", np.zeros((24, 32), np.uint8))
+    found = inspect(tmp_path)
+    assert found.refusal(strict=False) is None
+    refusal = found.refusal(strict=True)
+    assert refusal is not None
+    assert str(refusal).startswith(f"FINDINGS {tmp_path}: found 1 warning (CONSTANT_IMAGE), expected none with --strict; fix: ")

@@ -18,6 +18,7 @@ import pytest
 from PIL import Image as Pillow
 
 from hounsfield.core.errors import InputError
+from hounsfield.core.finding import Finding
 from hounsfield.metrics.bootstrap import Interval
 from hounsfield.workflow.ready import Options
 from hounsfield.workflow.report import report
@@ -237,10 +238,28 @@ def test_a_case_that_is_gone_is_a_reason_too(classed: Path, classifier: Run, tmp
 def test_what_the_audit_found_stands_in_it(segmenter: Run, tmp_path: Path) -> None:
     run = moved(segmenter, tmp_path / "run")
     dropped = ["patient-0001", "patient-0003"]
-    notes = ["dropped 2 exact copies across parts: a = b; c = d", "3 of 9 val masks are empty"]
-    write_json(run.root / "run.json", {**run.record, "notes": notes, "dropped": dropped})
+    found = [
+        Finding(
+            severity="warning",
+            code="DUPLICATE_IMAGE",
+            found="dropped 2 exact copies",
+            fix="mend it",
+            details=("a = b", "c = d"),
+        ),
+        Finding(severity="note", code="EMPTY_MASK", found="3 of 9 val masks are empty", fix="nothing"),
+    ]
+    write_json(
+        run.root / "run.json", {**run.record, "findings": [f.model_dump(mode="json") for f in found], "dropped": dropped}
+    )
     page = Page(report(run, device="cpu"))
-    for words in (*notes, *dropped, "2 exact copies left out"):
+    for words in (
+        "Dropped 2 exact copies. DUPLICATE_IMAGE",
+        "a = b",
+        "What to do: mend it.",
+        "3 of 9",
+        *dropped,
+        "2 exact copies left out",
+    ):
         assert words in page.text
     assert "nothing is to be told" not in page.text
 

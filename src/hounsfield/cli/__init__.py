@@ -90,16 +90,33 @@ def demo(
 def inspect(
     data: Data,
     choices: Choices,
+    fast: Annotated[bool, typer.Option("--fast", help="Read headers alone, no pixel: seconds for thousands of files.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="A file for the page to look at or send: one file, no network.", show_default=False)
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 where there is any error or warning.")] = False,
     reader: Reader = None,
     patient_regex: PatientRegex = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a folder holds: layout, cases, classes, geometry, intensities, copies, faults. Changes nothing."""
+    """Say whether a folder is fit to train on: what it holds, and all that is wrong with it, worst first. Changes nothing."""
     from hounsfield.workflow.inspect import inspect as work
     from hounsfield.workflow.inspect import show
 
-    found = work(data, reader=reader, patient_regex=patient_regex, choices=choices, console=_console())
+    found = work(
+        data,
+        reader=reader,
+        patient_regex=patient_regex,
+        choices=choices,
+        fast=fast,
+        html=html,
+        overwrite=overwrite,
+        console=_console(),
+    )
     _print(found.to_json()) if as_json else _show(show(found))
+    if refusal := found.refusal(strict):
+        raise refusal
 
 
 @app.command()

@@ -52,6 +52,7 @@ CODES: Final[dict[str, str]] = {
     "TOO_FEW": "too few cases for what was asked",
     "PATIENT_LEAK": "a patient stands in two splits",
     "DUPLICATE_IMAGE": "one image stands in two splits",
+    "FINDINGS": "the audit found errors or warnings, and --strict was given",
     # runs, plans, members
     "BAD_PLAN": "a plan key or value is not known",
     "BAD_OPTION": "a command option cannot be used so",

@@ -22,6 +22,7 @@ class Meta:
     channels: a name for each channel, () where the file names none.
     palette: (N, 3) uint8 RGB colours of an indexed image, whose array then holds the indices; else None.
     lossy: the encoding changes values, so that the image cannot be a mask.
+    burned_in: the file says that text about the patient is burned into its pixels.
     notes: sentences about what was dropped or decided while reading.
     """
 
@@ -30,6 +31,7 @@ class Meta:
     channels: tuple[str, ...] = ()
     palette: tuple[tuple[int, int, int], ...] | None = None
     lossy: bool = False
+    burned_in: bool = False
     notes: tuple[str, ...] = ()
 
 

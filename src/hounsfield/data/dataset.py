@@ -15,7 +15,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.image import Image
 from hounsfield.core.plan import Class
 from hounsfield.core.sample import Sample
-from hounsfield.io.formats import DEFAULT, Choices
+from hounsfield.io.formats import DEFAULT, Choices, Peek
 
 # Told apart also by those who see red and green alike (Okabe and Ito, 2008), the first as in core/plan.py.
 COLOURS = (
@@ -45,6 +45,10 @@ class ImageFile:
 
     def __call__(self) -> Image:
         return io.read(self.path, self.choices)
+
+    def peek(self) -> Peek:
+        """What the header tells, no voxel being read."""
+        return io.peek(self.path, self.choices)
 
     def __str__(self) -> str:
         return f"{self.path.parent.name}/{self.path.name}"

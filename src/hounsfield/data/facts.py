@@ -14,15 +14,18 @@ import numpy.typing as npt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from hounsfield.core.boxes import Boxes
-from hounsfield.core.errors import ResourceError
+from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.geometry import Space
 from hounsfield.core.image import Image
 from hounsfield.core.sample import LazyImage, Sample
+from hounsfield.data.burned_text import characters
 from hounsfield.data.channels import read_case
-from hounsfield.data.masks import count_values, same_grid
+from hounsfield.data.dataset import ImageFile
+from hounsfield.data.masks import MaskFile, count_values, same_grid
+from hounsfield.io.formats import Peek
 from hounsfield.io.limits import atomic
 
-VERSION = 2  # of what is measured; facts of another version are measured anew
+VERSION = 3  # of what is measured; facts of another version are measured anew
 LEVELS: Final = (0.0, 0.005, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.995, 1.0)  # of Intensity.quantiles
 THUMBNAIL: Final = {2: (16, 16), 3: (8, 8, 8)}
 QUANTILE_VOXELS = 1_000_000  # inner quantiles of more real values are taken on an even selection of about so many
@@ -41,21 +44,13 @@ class Intensity:
 
 
 @dataclass(frozen=True)
-class CaseFacts:
-    """Of one sample, on the grid of its first image.
+class Header:
+    """What the headers of one sample's files tell, on the grid of its first image.
 
-    key: of its files (equal keys, equal facts). shape, spacing: per array axis (mm, px where space is "none").
-    orientation: as Geometry.orientation. modality: of the first file. dtype: of all channels together.
-    grey: every channel holds the same values. content: per axis, first and last + 1 index of what is not every channel's
-    minimum. whole: per channel over the image; foreground, background: per channel under labels that are not 0 and under 0,
-    less what the valid mask and the ignored value leave out, () where nothing is left or no mask is there.
-    voxels: of the mask, by value; boxes by class index for boxes; empty without. unknown: voxels outside the valid mask.
-    digest: equal for equal voxels and shape, whatever the file format. thumbnail: the bytes of float32 block means over all
-    channels, zero mean and unit norm, flat; zeros for a constant image.
+    key: of its files (equal keys, equal facts), "" where no voxel was read. shape, spacing: per array axis (mm, px where
+    space is "none"). orientation: as Geometry.orientation. modality: of the first file. dtype: of all channels together; of
+    headers alone as stored in the first file.
     """
-
-    # As numbers, the thumbnail would be nine tenths of what is kept of a case.
-    __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
     id: str
     key: str
@@ -66,6 +61,24 @@ class CaseFacts:
     modality: str | None
     dtype: str
     channels: int
+
+
+@dataclass(frozen=True)
+class CaseFacts(Header):
+    """Of one sample whose voxels were read.
+
+    grey: every channel holds the same values. content: per axis, first and last + 1 index of what is not every channel's
+    minimum. whole: per channel over the image; foreground, background: per channel under labels that are not 0 and under 0,
+    less what the valid mask and the ignored value leave out, () where nothing is left or no mask is there.
+    voxels: of the mask, by value; boxes by class index for boxes; empty without. unknown: voxels outside the valid mask.
+    digest: equal for equal voxels and shape, whatever the file format. thumbnail: the bytes of float32 block means over all
+    channels, zero mean and unit norm, flat; zeros for a constant image. burned_in: a file says that it holds burned-in text;
+    characters: as `burned_text.characters`.
+    """
+
+    # As numbers, the thumbnail would be nine tenths of what is kept of a case.
+    __pydantic_config__ = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
     grey: bool
     content: tuple[tuple[int, int], ...]
     whole: tuple[Intensity, ...]
@@ -75,6 +88,8 @@ class CaseFacts:
     unknown: int
     digest: str
     thumbnail: bytes
+    burned_in: bool = False
+    characters: int = 0
 
 
 def sample_key(sample: Sample, ignore: int | None = None) -> str:
@@ -123,7 +138,49 @@ def measure(sample: Sample, ignore: int | None = None) -> CaseFacts:
         unknown=0 if valid is None else int((valid[0] == 0).sum()),
         digest=digest(image),
         thumbnail=thumbnail(image).astype("<f4").tobytes(),
+        burned_in=image.meta.burned_in,
+        characters=characters(image.array),
     )
+
+
+def glance(sample: Sample) -> Header:
+    """What the headers of `sample` tell, no voxel being read where its files can be asked so.
+
+    Raises InputError for what a header shows to be unreadable, and GRID_MISMATCH as `measure` does.
+    """
+    peeks = [_peek(lazy) for lazy in sample.images]
+    first = peeks[0]
+    for lazy in (mask_of(sample), sample.valid_mask):
+        if lazy is not None:
+            same_grid(first, _peek(lazy), sample.images[0].path, lazy.path)
+    grid = first.geometry
+    return Header(
+        id=sample.id,
+        key="",
+        shape=grid.shape,
+        spacing=grid.spacing,
+        space=grid.space,
+        orientation=grid.orientation,
+        modality=first.modality,
+        dtype=first.dtype.name,
+        channels=sum(peek.channels for peek in peeks),
+    )
+
+
+def _peek(lazy: LazyImage) -> Peek:
+    if isinstance(lazy, (ImageFile, MaskFile)):
+        found = lazy.peek()
+        if isinstance(lazy, ImageFile) and found.volumes > 1 and lazy.choices.volume is None and lazy.choices.frame is None:
+            raise InputError(
+                "WRONG_DIMENSION",
+                lazy.path,
+                found=f"{found.volumes} volumes or frames",
+                expected="one",
+                fix="choose one with --volume or --frame",
+            )
+        return found
+    image = lazy()  # an array in memory
+    return Peek(image.meta.format, image.geometry, image.channels, image.array.dtype, image.meta.modality)
 
 
 def _on_grid(lazy: LazyImage | None, image: Image, sample: Sample) -> npt.NDArray[Any] | None:
@@ -161,11 +218,12 @@ def digest(image: Image) -> str:
 
 
 def block_means(array: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[np.float32]:
-    """`array` (*spatial) averaged over `shape` blocks that divide it evenly; an axis shorter than `shape` repeats voxels."""
+    """`array` (*spatial) averaged over `shape` blocks that divide it evenly, from both ends alike so that mirror images give
+    mirrored blocks; an axis shorter than `shape` repeats voxels."""
     out: npt.NDArray[Any] = array
     for axis, count in enumerate(shape):
         size = out.shape[axis]
-        edges = np.arange(count) * size // count
+        edges = np.minimum(np.rint(np.arange(count) * size / count).astype(np.int64), size - 1)
         widths = np.maximum(np.diff(np.append(edges, size)), 1)
         sums = np.add.reduceat(out, edges, axis=axis, dtype=np.float64)
         out = sums / widths.reshape([-1 if k == axis else 1 for k in range(out.ndim)])

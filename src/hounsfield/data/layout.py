@@ -64,14 +64,22 @@ def image_files(folder: Path) -> list[Path]:
     return [f for f in scan.files(folder) if scan.is_image(f)]
 
 
-def channel_names(image: ImageFile) -> tuple[str, ...]:
-    """A name for each channel of the file: its modality, "intensity" where that is unknown, or the colours."""
-    peek = io.peek(image.path, image.choices)
-    # A picture's header does not tell whether its palette is grey.
-    channels = read_case(Sample("", (image,))).channels if peek.format == "raster" else peek.channels
-    if channels == 1:
-        return (peek.modality or "intensity",)
-    return RGB if channels == 3 else tuple(f"channel {k}" for k in range(channels))
+def channel_names(*images: ImageFile) -> tuple[str, ...]:
+    """A name for each channel of the first file whose header can be read: its modality, "intensity" where that is unknown, or
+    the colours. Raises the first file's error where none can."""
+    errors = []
+    for image in images:
+        try:
+            peek = io.peek(image.path, image.choices)
+            # A picture's header does not tell whether its palette is grey.
+            channels = read_case(Sample("", (image,))).channels if peek.format == "raster" else peek.channels
+        except InputError as error:
+            errors.append(error)
+            continue
+        if channels == 1:
+            return (peek.modality or "intensity",)
+        return RGB if channels == 3 else tuple(f"channel {k}" for k in range(channels))
+    raise errors[0]
 
 
 def cases(folder: Path, choices: Choices) -> tuple[list[Case], tuple[str, ...]]:

@@ -19,7 +19,7 @@ from hounsfield.core.image import Image
 from hounsfield.core.plan import Class
 from hounsfield.core.sample import LazyImage
 from hounsfield.data.dataset import file_key, look_up, name_classes
-from hounsfield.io.formats import DEFAULT, Choices
+from hounsfield.io.formats import DEFAULT, Choices, Peek
 
 MOST_CLASSES = 255
 # A resized or smoothed two-valued mask has greys between 0 and 255, few voxels of each; a label map has gaps or fewer values.
@@ -59,13 +59,19 @@ class MaskFile:
             merged = replace(merged, array=np.maximum(merged.array, part.array))
         return merged
 
+    def peek(self) -> Peek:
+        """What the header of the first file tells, no voxel being read."""
+        return io.peek(self.path, self._choices(self.path))
+
     def _labels(self, path: Path) -> Image:
+        return as_labels(io.read(path, self._choices(path)), path)
+
+    def _choices(self, path: Path) -> Choices:
         """Of a 4D image often a single volume is annotated, and of a cine a single frame, in a file of its own."""
-        choices = self.choices
-        if choices.volume is not None or choices.frame is not None:
-            alone = choices.model_copy(update={"volume": None, "frame": None})
-            choices = choices if io.peek(path, alone).volumes > 1 else alone
-        return as_labels(io.read(path, choices), path)
+        if self.choices.volume is None and self.choices.frame is None:
+            return self.choices
+        alone = self.choices.model_copy(update={"volume": None, "frame": None})
+        return self.choices if io.peek(path, alone).volumes > 1 else alone
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ def as_labels(image: Image, path: Path) -> Image:
     return replace(image, array=array)
 
 
-def same_grid(image: Image, mask: Image, image_path: Path, mask_path: Path) -> None:
+def same_grid(image: Image | Peek, mask: Image | Peek, image_path: Path, mask_path: Path) -> None:
     """Raises InputError GRID_MISMATCH, with both shapes and affines, unless both lie on one grid."""
     if image.geometry.same_grid(mask.geometry):
         return
@@ -186,10 +192,22 @@ def find_classes(
 ) -> tuple[tuple[Class, ...], dict[str, dict[int, int]]]:
     """The classes of a set of masks that declares none: every value but 0; and the voxels of each value by sample id.
 
-    A single class is named "foreground", several after their values, unless `names` knows better.
+    A single class is named "foreground", several after their values, unless `names` knows better. Masks that cannot be read
+    are left out, as reading them again will say why; where none can, the first one's error is raised.
     Raises InputError BAD_LABEL for negative values, too many values, and greys of smoothed masks; NO_FOREGROUND.
     """
-    counted = dict(zip(masks, in_threads(lambda m: count_values(m().array), list(masks.values())), strict=True))
+
+    def count(mask: LazyImage) -> dict[int, int] | InputError:
+        try:
+            return count_values(mask().array)
+        except InputError as error:
+            return error
+
+    found = dict(zip(masks, in_threads(count, list(masks.values())), strict=True))
+    counted = {name: counts for name, counts in found.items() if not isinstance(counts, InputError)}
+    failed = [error for error in found.values() if isinstance(error, InputError)]
+    if failed and not counted:
+        raise failed[0]
     total: Counter[int] = Counter()
     for counts in counted.values():
         total.update(counts)

@@ -15,8 +15,8 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import ClassFacts, Fingerprint, Intensity, Spread
 from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset
-from hounsfield.data.duplicates import count_within
-from hounsfield.data.facts import LEVELS, CaseFacts
+from hounsfield.data.duplicates import Duplicate, count_within
+from hounsfield.data.facts import LEVELS, CaseFacts, Header
 from hounsfield.data.facts import Intensity as Channel
 from hounsfield.plan.symmetry import likeness
 
@@ -30,8 +30,9 @@ NO_SIDES: Final = np.zeros((0, 0))
 BLOCK: Final = 4096  # cases whose quantiles are drawn together at once
 
 
-def fingerprint(train: Dataset, facts: Mapping[str, CaseFacts]) -> Fingerprint:
-    """Of the samples of `train`, whose images are read again only where two of them look alike.
+def fingerprint(train: Dataset, facts: Mapping[str, CaseFacts], near: Iterable[Duplicate] | None = None) -> Fingerprint:
+    """Of the samples of `train`. near: the near copies that an audit found among them, and perhaps others; None: searched
+    here, for which images that look alike are read again.
 
     facts: by sample id. Raises InputError WRONG_DIMENSION where 2D and 3D cases are mixed.
     """
@@ -47,12 +48,12 @@ def fingerprint(train: Dataset, facts: Mapping[str, CaseFacts]) -> Fingerprint:
             expected="2D or 3D throughout",
             fix="divide the dataset",
         )
-    axes = [_canonical(c) for c in cases]
+    axes = [canonical(c) for c in cases]
     shapes = np.array([[c.shape[k] for k in order] for c, order in zip(cases, axes, strict=True)])
     spacings = np.array([[c.spacing[k] for k in order] for c, order in zip(cases, axes, strict=True)])
     patients = {s.patient for s in train.samples if s.patient is not None}
     alike = likeness(cases)
-    exact_copies, near_copies = count_within(train.samples, facts)
+    exact_copies, near_copies = count_within(train.samples, facts, near)
     channels = range(len(train.channels))
     whole = tuple(_intensity([c.whole for c in cases], k, None) for k in channels)
     return Fingerprint(
@@ -90,7 +91,7 @@ def fingerprint(train: Dataset, facts: Mapping[str, CaseFacts]) -> Fingerprint:
     )
 
 
-def _canonical(case: CaseFacts) -> tuple[int, ...]:
+def canonical(case: Header) -> tuple[int, ...]:
     """The array axes of a case in canonical order."""
     if len(case.shape) != 3 or case.space == "none":
         return tuple(range(len(case.shape)))

@@ -70,14 +70,18 @@ def decision_curves(drawn: Sequence[Curve], classes: Sequence[Class]) -> tuple[C
 
 
 def strip(values: Sequence[float], low: float = 0.0, high: float = 1.0) -> str:
-    """How `values` spread over [low, high], as an SVG path in a box of 100 x 20: a bar per bin, the highest 20 tall."""
+    """How `values` spread over [low, high], as `bars` draws it."""
     finite = [v for v in values if math.isfinite(v)]
     counts, _ = np.histogram(np.clip(finite, low, high), bins=BINS, range=(low, high))
-    wide = 100 / BINS
-    tall = 20 * counts / max(1, counts.max())
+    return bars(counts.tolist())
+
+
+def bars(counts: Sequence[float]) -> str:
+    """Counts as an SVG path in a box of 100 x 20: a bar for each that is not 0, the highest 20 tall."""
+    wide, most = 100 / max(1, len(counts)), max(counts, default=0)
     # A bar that stands for a single case among thousands must still be seen.
-    bars = [(k * wide, max(1.2, float(t))) for k, (n, t) in enumerate(zip(counts, tall, strict=True)) if n]
-    return "".join(f"M{x:.2f} 20v{-t:.2f}h{wide * 0.84:.2f}v{t:.2f}z" for x, t in bars)
+    shown = [(k * wide, max(1.2, 20 * n / most)) for k, n in enumerate(counts) if n > 0]
+    return "".join(f"M{x:.2f} 20v{-t:.2f}h{wide * 0.84:.2f}v{t:.2f}z" for x, t in shown)
 
 
 def thinned(count: int, most: int = POINTS) -> Ints:

@@ -1,4 +1,4 @@
-"""Inspect: what a folder holds, before anything is decided; nothing is written but the cache of facts."""
+"""Inspect: what a folder holds and all that is wrong with it, before anything is decided; nothing of the user's is changed."""
 
 from __future__ import annotations
 
@@ -6,76 +6,34 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
+import numpy as np
 
 from hounsfield.core.errors import InputError
-from hounsfield.core.fingerprint import ClassFacts, Fingerprint
-from hounsfield.core.plan import Options
-from hounsfield.data import duplicates
-from hounsfield.data.audit import audit, measure_all
+from hounsfield.core.finding import Finding, worst_first
+from hounsfield.core.fingerprint import ClassFacts
+from hounsfield.core.sample import Split as Part
+from hounsfield.data.audit import audit, glance_over
 from hounsfield.data.cache import cache_root
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.duplicates import Duplicate
+from hounsfield.data.facts import Header
 from hounsfield.data.readers import open_dataset
-from hounsfield.data.split import PARTS, make_split
+from hounsfield.data.split import PARTS, Split, make_split
 from hounsfield.io.formats import DEFAULT, Choices
-from hounsfield.plan.fingerprint import fingerprint
-from hounsfield.workflow.console import SILENT, Console, facts_table, first_few
-from hounsfield.workflow.distributions import Drawn, bar, chosen, distributions
+from hounsfield.plan.fingerprint import canonical, fingerprint
+from hounsfield.workflow.console import SILENT, Bar, Console, facts_table, first_few
+from hounsfield.workflow.distributions import MOST, Drawn, bar, chosen, distributions
+from hounsfield.workflow.inspection import Copy, Grid, Inspection, PartFacts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
 OF = {"segmentation": "voxels", "detection": "boxes"}  # what a class's share is of; else of cases
-
-
-class PartFacts(Options):
-    """One part of the split that training would use. patients: None where unknown. classes: cases with each class, by name.
-    empty: masks without any labelled voxel."""
-
-    cases: int
-    patients: int | None
-    classes: dict[str, int]
-    empty: int
-
-
-class Copy(Options):
-    """Two cases with one image, or nearly. parts: theirs. correlation: 1 for exact copies."""
-
-    cases: tuple[str, str]
-    parts: tuple[str, str]
-    correlation: float
-    same_label: bool
-
-
-class Inspection(Options):
-    """What was found. kind: the task that the labels suggest, None without labels. split: who divides the cases, "none" where
-    they are not divided. parts: of that split, after exact copies across parts were dropped. measured: over all cases, None
-    where they cannot be compared. orientations, dtypes: how many cases have each. faults: what would stop a training."""
-
-    schema_: Literal[1] = Field(default=1, alias="schema")
-    data: str
-    reader: str
-    found: str
-    kind: str | None
-    cases: int
-    patients: int | None
-    split: Literal["given", "drawn", "none"] = "none"
-    parts: dict[str, PartFacts] = Field(default={})
-    measured: Fingerprint | None = None
-    orientations: dict[str, int]
-    dtypes: dict[str, int]
-    dropped: tuple[str, ...] = ()
-    copies: tuple[Copy, ...]
-    near: tuple[Copy, ...] = ()
-    notes: tuple[str, ...]
-    faults: tuple[str, ...] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        return self.model_dump(mode="json", by_alias=True)
+INK = {"error": "red", "warning": "yellow", "note": "dim", "good": "green"}
+NAMED = 3  # files of a finding on the terminal
 
 
 def inspect(
@@ -85,61 +43,126 @@ def inspect(
     patient_regex: str | None = None,
     choices: Choices = DEFAULT,
     seed: int = 0,
+    fast: bool = False,
+    html: str | Path | None = None,
+    overwrite: bool = False,
     console: Console = SILENT,
 ) -> Inspection:
     """What the folder or file `data` holds, with labels or without. choices: how files are read that leave one. seed: of the
-    split that is drawn where none is given.
+    split that is drawn where none is given. fast: read headers alone. html: a file for the page, which replaces another with
+    `overwrite` alone.
 
-    A fault that lies between the cases (a patient in two parts, labels outside the classes) is listed, as is one that a
-    training would meet; raises InputError for what cannot be read at all.
+    Whatever is wrong with a case, or lies between the cases, is a finding; raises InputError for a layout that cannot be read,
+    where no case can be read at all, and OUTPUT_EXISTS.
     """
+    page = None if html is None else Path(html)
+    if page is not None and page.exists() and not overwrite:
+        fix = "choose another name, or --overwrite"
+        raise InputError("OUTPUT_EXISTS", page, found="a file of this name", expected="none", fix=fix)
     dataset = open_dataset(Path(data), reader, patient_regex, choices)
-    with console.bar("reading every case") as bar:
-        facts = measure_all(dataset, _store(), bar)
-    samples = {s.id: s for s in dataset.samples}
-    patients = {s.patient for s in dataset.samples if s.patient is not None}
-    values: dict[str, Any] = {
-        "data": str(data),
-        "reader": dataset.reader,
-        "found": dataset.found,
-        "kind": dataset.kind,
-        "cases": len(samples),
-        "patients": len(patients) or None,
-        "orientations": _numbers(f.orientation for f in facts.values() if f.space == "patient"),
-        "dtypes": _numbers(f.dtype for f in facts.values()),
-        "copies": _copies(duplicates.exact(samples, facts, dict.fromkeys(samples, "train"))),
-        "notes": dataset.notes,
-    }
-    faults = []
+    split, why = _divided(dataset, seed)
+    with console.bar("reading headers" if fast else "reading every case") as bar:
+        values = (_glanced if fast else _measured)(dataset, split, why, bar)
+    found = Inspection(data=str(data), reader=dataset.reader, found=dataset.found, kind=dataset.kind, fast=fast, **values)
+    if page is not None:
+        from hounsfield.workflow.inspection_page import write
+
+        write(page, found, dataset, console)
+    return found
+
+
+def _divided(dataset: Dataset, seed: int) -> tuple[Split, Finding | None]:
+    """The split that a training would use; or all cases as one part, and why if there are labels."""
+    whole = Split(train=tuple(s.id for s in dataset.samples), val=(), drawn=("train",))
+    if dataset.kind is None:
+        return whole, None
     try:
-        if dataset.kind is not None:
-            dataset, values = _divided(dataset, values, seed)
+        return make_split(dataset, seed), None
     except InputError as error:
-        faults.append(str(error))
-    try:
-        values["measured"] = fingerprint(dataset, facts)
-    except InputError as error:  # flat images beside volumes
-        faults = faults or [str(error)]
-    return Inspection(**values, faults=tuple(faults))
+        return whole, Finding.of(error)
 
 
-def _divided(dataset: Dataset, values: dict[str, Any], seed: int) -> tuple[Dataset, dict[str, Any]]:
-    """The dataset as a training would see it, and what the audit found. Raises InputError for what would stop a training."""
-    dataset, split, found = audit(dataset, make_split(dataset, seed), store=_store())
-    parts = {}
+def _go_on(found: Sequence[Finding]) -> None:
+    """Whatever a check finds, the next one is made."""
+
+
+def _measured(dataset: Dataset, split: Split, why: Finding | None, progress: Bar) -> dict[str, Any]:
+    """What a training's audit says of all cases that can be read."""
+    left, split, found = audit(dataset, split, store=cache_root() / "facts", progress=progress, told=_go_on)
+    values = _common(dataset, left, split, why, found.findings, found.facts, found.classes, found.empty)
+    values |= {"dropped": found.dropped, "copies": _copies(found.copies), "near": _copies(found.near)}
+    values["unread"] = tuple(name for name in values["unread"] if name not in set(found.dropped))
+    if values["grid"] is not None:
+        values["measured"] = fingerprint(left, found.facts, [*found.near, *found.inside])
+    return values
+
+
+def _glanced(dataset: Dataset, split: Split, why: Finding | None, progress: Bar) -> dict[str, Any]:
+    """The same of headers alone."""
+    left, split, found = glance_over(dataset, split, progress=progress, told=_go_on)
+    return _common(dataset, left, split, why, found.findings, found.headers, found.classes, {})
+
+
+def _common(
+    dataset: Dataset,
+    left: Dataset,
+    split: Split,
+    why: Finding | None,
+    findings: Sequence[Finding],
+    headers: Mapping[str, Header],
+    classes: Mapping[Part, Mapping[str, int]],
+    empty: Mapping[Part, int],
+) -> dict[str, Any]:
+    patients = {s.patient for s in dataset.samples if s.patient is not None}
+    findings = worst_first([*findings, *([why] if why else [])])
+    divided = dataset.kind is not None and why is None
+    return {
+        "unread": tuple(s.id for s in dataset.samples if s.id not in headers),
+        "cases": len(dataset),
+        "patients": len(patients) or None,
+        "split": split.source if divided else "none",
+        "parts": _parts_of(left, split, classes, empty) if divided else {},
+        "grid": _grid(list(headers.values())),
+        "orientations": _numbers(h.orientation for h in headers.values() if h.space == "patient"),
+        "dtypes": _numbers(h.dtype for h in headers.values()),
+        "findings": findings,
+        "notes": tuple(f.line for f in findings if f.severity != "error"),
+        "faults": tuple(f.line for f in findings if f.severity == "error"),
+    }
+
+
+def _parts_of(
+    left: Dataset, split: Split, classes: Mapping[Part, Mapping[str, int]], empty: Mapping[Part, int]
+) -> dict[str, PartFacts]:
+    parts: dict[str, PartFacts] = {}
+    part_of = split.part_of()
     for part in PARTS:
-        samples = dataset.select(getattr(split, part)).samples if getattr(split, part) else ()
+        samples = [s for s in left.samples if part_of[s.id] == part]
         patients = {s.patient for s in samples if s.patient is not None}
         if samples:
             parts[part] = PartFacts(
-                cases=len(samples), patients=len(patients) or None, classes=dict(found.classes[part]), empty=found.empty[part]
+                cases=len(samples),
+                patients=len(patients) or None,
+                classes=dict(classes.get(part, {})),
+                empty=empty.get(part, 0),
             )
-    values |= {"split": split.source, "parts": parts, "dropped": found.dropped, "notes": (*dataset.notes, *found.notes)}
-    return dataset, values | {"copies": _copies(found.copies), "near": _copies(found.near)}
+    return parts
 
 
-def _store() -> Path:
-    return cache_root() / "facts"
+def _grid(headers: Sequence[Header]) -> Grid | None:
+    """None where flat images stand beside volumes."""
+    if len({len(h.shape) for h in headers}) != 1:
+        return None
+    spaces = {h.space for h in headers}
+    shapes, spacings = (
+        np.array([[values[k] for k in canonical(h)] for h in headers for values in (getattr(h, name),)], dtype=np.float64)
+        for name in ("shape", "spacing")
+    )
+    values: dict[str, Any] = {"space": spaces.pop() if len(spaces) == 1 else "mixed"}
+    for name, table in (("shape", shapes), ("spacing", spacings)):
+        for what, of in (("min", np.min), ("median", np.median), ("max", np.max)):
+            values[f"{name}_{what}"] = tuple(float(v) for v in of(table, axis=0))
+    return Grid(**values)
 
 
 def show(found: Inspection) -> RenderableType:
@@ -153,9 +176,27 @@ def show(found: Inspection) -> RenderableType:
     if found.measured is not None:
         for table in distributions(found.measured):
             blocks += [Text(), table]
-    lines = [Text(f"note: {shorten(note, 240)}", style="yellow") for note in found.notes]
-    lines += [Text(f"fault: {fault}", style="red") for fault in found.faults]
-    return Group(*blocks, *([Text()] if lines else []), *lines)
+    return Group(*blocks, Text(), *_findings(found))
+
+
+def _findings(found: Inspection) -> Iterable[RenderableType]:
+    """Each in a line of what was found, one of what to do, and one of files; at last the verdict."""
+    from rich.text import Text
+
+    for finding in found.findings:
+        ink = INK[finding.severity]
+        where = f" in {finding.where}" if finding.where and not finding.details else ""
+        expected = f", expected {finding.expected}" if finding.expected else ""
+        yield Text(f"{finding.severity}: {finding.code} {shorten(finding.found, 240)}{where}{expected}", style=ink)
+        names = finding.details or (finding.files if finding.where not in finding.files else ())
+        for name in names[:NAMED]:
+            yield Text(f"    {shorten(name, 160)}", style="dim")
+        if len(names) > NAMED:
+            yield Text(f"    and {len(names) - NAMED:,} more: --json names all", style="dim")
+        if finding.severity != "note":
+            yield Text(f"    fix: {finding.fix}")
+    words, sentence = found.verdict
+    yield Text.assemble((f"{words}. ", f"bold {INK[found.state]}"), sentence)
 
 
 def _about(found: Inspection) -> RenderableType:
@@ -163,28 +204,30 @@ def _about(found: Inspection) -> RenderableType:
     rows.append(("cases", f"{found.cases:,}"))
     rows.append(("patients", "unknown: each case counts as one" if found.patients is None else f"{found.patients:,}"))
     if found.measured is not None:
-        rows += _geometry(found, found.measured)
-    across = [c for c in found.copies if c.parts[0] != c.parts[1]]
-    rows.append(("exact copies", _named(found.copies) + (f"; {len(across)} across parts" if across else "")))
-    rows.append(("near copies", _near(found)))
+        m = found.measured
+        rows.append(("channels", f"{first_few(m.channels)} ({m.modality or 'modality unknown'}, {_counts(found.dtypes)})"))
+    if found.grid is not None:
+        rows += _geometry(found, found.grid)
+    if found.measured is not None:
+        if found.measured.voxels_unknown:
+            share = found.measured.voxels_unknown / found.measured.voxels
+            rows.append(("unlabelled", f"{share:.1%} of voxels lie outside the valid masks"))
+        across = [c for c in found.copies if c.parts[0] != c.parts[1]]
+        rows.append(("exact copies", _named(found.copies) + (f"; {len(across)} across parts" if across else "")))
+        rows.append(("near copies", _near(found)))
     return facts_table(rows)
 
 
-def _geometry(found: Inspection, m: Fingerprint) -> list[tuple[str, str]]:
-    rows = [
-        ("channels", f"{first_few(m.channels)} ({m.modality or 'modality unknown'}, {_counts(found.dtypes)})"),
-        ("shape", _range(m.shape_min, m.shape_median, m.shape_max, 0) + " voxels"),
-    ]
-    if m.space == "none":
+def _geometry(found: Inspection, grid: Grid) -> list[tuple[str, str]]:
+    rows = [("shape", _range(grid.shape_min, grid.shape_median, grid.shape_max, 0) + " voxels")]
+    if grid.space == "none":
         rows.append(("spacing", "unknown: distances are in pixels"))
     else:
-        times = f", {m.anisotropy:.3g} times as coarse as fine" if m.anisotropy > 1.05 else ""
-        rows.append(("spacing", _range(m.spacing_min, m.spacing_median, m.spacing_max, 3) + f" mm{times}"))
-        rows.append(("orientation", _counts(found.orientations)))
-    if m.voxels_unknown:
-        rows.append(("unlabelled", f"{m.voxels_unknown / m.voxels:.1%} of voxels lie outside the valid masks"))
-    if m.constant_images:
-        rows.append(("constant", f"{m.constant_images:,} of {m.cases:,} images hold one value alone"))
+        apart = max(grid.spacing_median) / min(grid.spacing_median)
+        times = f", {apart:.3g} times as coarse as fine" if apart > 1.05 else ""
+        unit = "mm, or unknown" if grid.space == "mixed" else "mm"
+        rows.append(("spacing", _range(grid.spacing_min, grid.spacing_median, grid.spacing_max, 3) + f" {unit}{times}"))
+        rows.append(("orientation", _counts(found.orientations) or "unknown"))
     return rows
 
 
@@ -220,6 +263,12 @@ def _parts(found: Inspection) -> RenderableType:
         table.add_row(Text(f"... {len(measured) - len(large) - len(small):,} more ..."))
     for c in small:
         _class(table, c, found.parts, most)
+    if not measured:  # headers alone tell no shares
+        names = list(next(iter(found.parts.values())).classes)
+        for name in names[:MOST]:
+            table.add_row(Text(f"with {name}"), *(f"{p.classes[name]:,}" for p in found.parts.values()))
+        if len(names) > MOST:
+            table.add_row(Text(f"... {len(names) - MOST:,} more ..."))
     if any(p.empty for p in found.parts.values()):
         table.add_row(Text("empty masks"), *(f"{p.empty:,}" for p in found.parts.values()))
     return table
@@ -235,7 +284,11 @@ def _class(table: Table, c: ClassFacts, parts: Mapping[str, PartFacts], most: fl
 def _copies(found: Iterable[Duplicate]) -> tuple[Copy, ...]:
     return tuple(
         Copy(
-            cases=(d.first, d.second), parts=(d.first_part, d.second_part), correlation=d.correlation, same_label=d.same_target
+            cases=(d.first, d.second),
+            parts=(d.first_part, d.second_part),
+            correlation=d.correlation,
+            same_label=d.same_target,
+            mirrored=d.mirrored,
         )
         for d in found
     )

@@ -149,7 +149,7 @@ def make_plan(
 ) -> Planned:
     """Fingerprint, rules, prepared cases, and what the budget decides."""
     train_part = ready.dataset.select(ready.split.train)
-    facts = fingerprint(train_part, ready.audit.facts)
+    facts = fingerprint(train_part, ready.audit.facts, ready.audit.inside)
     first = _first_plan(ready.dataset, facts, options, device)
     first = first if budget is None else usual_precision(first, device)
     room = memory.available(device)

@@ -81,8 +81,9 @@ def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
     TASKS.load(task).targets(dataset)
     split = make_split(dataset, options.seed, test=options.test, folds=options.folds, leave_out=options.leave_out)
     ready = audited(dataset, split, console, strict=options.strict)
-    for note in (*dataset.notes, *ready.audit.notes):
-        console.say(f"  {shorten(note, 240)}")
+    for finding in ready.audit.findings:
+        mark = "" if finding.severity == "note" else f"{finding.severity} {finding.code}: "
+        console.say(f"  {mark}{shorten(finding.line, 240)}")
     split = ready.split
     sizes = ", ".join(f"{len(getattr(split, part))} {part}" for part in ("train", "val", "test") if getattr(split, part))
     console.say(f"split ({split.source}): {sizes}" + (f", in {len(split.folds)} folds" if split.folds else ""))

@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import hounsfield
+from hounsfield.core.finding import Finding
 from hounsfield.core.plan import Plan
-from hounsfield.metrics.bootstrap import Interval
 from hounsfield.workflow.charts import Log, curves, read_logs
 from hounsfield.workflow.cohort import class_lines, spreads
 from hounsfield.workflow.confusions import MANY
-from hounsfield.workflow.console import SILENT, Console, first_few
-from hounsfield.workflow.cover import capital, in_order, measured, millions, trained
+from hounsfield.workflow.console import SILENT, Console
+from hounsfield.workflow.cover import in_order, measured, millions, trained
 from hounsfield.workflow.device import choose_device
 from hounsfield.workflow.evaluate import Evaluation, stored
+from hounsfield.workflow.page import render
 from hounsfield.workflow.pictures import gallery
 from hounsfield.workflow.run import Run, build, read_json, write_text
 from hounsfield.workflow.tables import PARTS, decisions, section, title
@@ -32,27 +33,9 @@ def report(run: Run | str | Path, *, device: str = "auto", console: Console = SI
     Where data or weights are gone the pictures are left out, and the report says why. Raises InputError NOT_A_RUN, BAD_PLAN,
     NOT_FOUND (a record of the run is missing), BAD_OPTION (device).
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
     opened = run if isinstance(run, Run) else Run(run)
     choose_device(device)  # a wrong name is an error, not a report without pictures
-    page = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page.filters |= {
-        "by": _by,
-        "inline": Markup,
-        "few": first_few,
-        "bounds": _bounds,
-        "count": _count,
-        "capitalize_first": capital,
-    }
-    html = page.get_template("report.html.jinja").render(_content(opened, device, console, seconds))
+    html = render("report.html.jinja", _content(opened, device, console, seconds))
     path = opened.root / "report.html"
     write_text(path, html)
     return path
@@ -75,6 +58,7 @@ def _content(run: Run, device: str, console: Console, seconds: float) -> dict[st
         "record": record,
         "split": run.split,
         "folds": [len(ids) for ids in folds],
+        "findings": [Finding.model_validate(finding) for finding in record.get("findings", ())],
         "facts": run.fingerprint,
         "parts": parts,
         "class_lines": class_lines(plan, record, run.fingerprint, list(parts)),
@@ -124,17 +108,3 @@ def _command(run: Run) -> str:
         option = f"--{name.replace('_', '-')}"
         words += [option] if value is True else [option, str(value)]
     return shlex.join(words)
-
-
-def _by(values: Iterable[float], digits: int = 0) -> str:
-    """ "96 × 96"."""
-    return " × ".join(f"{v:.{digits}f}".rstrip("0").rstrip(".") if digits else f"{v:.0f}" for v in values)
-
-
-def _bounds(interval: Interval) -> str:
-    return f"95% interval {interval.low:.3f} to {interval.high:.3f}" if interval.known else "no interval"
-
-
-def _count(number: int, noun: str) -> str:
-    """ "1 case", "2,000 cases"."""
-    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -369,3 +369,9 @@ def test_a_functional_group_too_few_is_named(tmp_path: Path, make_slice: Any) ->
     del tags.PerFrameFunctionalGroupsSequence[1]
     tags.save_as(path)
     assert "2 frames and 1 functional groups" in refused("BAD_HEADER", path)
+
+
+def test_what_the_files_say_of_text_in_their_pixels_is_kept(series: Any) -> None:
+    assert not io.read(series(name="silent")).meta.burned_in
+    assert not io.read(series(name="clean", BurnedInAnnotation="NO")).meta.burned_in
+    assert io.read(series(name="lettered", BurnedInAnnotation="YES")).meta.burned_in

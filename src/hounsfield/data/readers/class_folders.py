@@ -52,7 +52,7 @@ def read(path: Path, choices: Choices) -> Dataset:
     return Dataset(
         samples,
         name_classes((k, name) for name, k in index.items()),
-        channel_names(found[0].image),
+        channel_names(*[case.image for case in found]),
         "classification",
         "class_folders",
         f"{len(samples)} images in {len(names)} class folders ({counts})",

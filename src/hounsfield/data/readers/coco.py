@@ -87,7 +87,7 @@ def read(path: Path, choices: Choices) -> Dataset:
     return Dataset(
         tuple(samples),
         name_classes((number, categories[number]) for number in sorted(categories)),
-        channel_names(ImageFile(samples[0].images[0].path, choices)),
+        channel_names(*[ImageFile(s.images[0].path, choices) for s in samples]),
         "detection",
         "coco",
         f"{len(samples)} images with {sum(counts.values())} boxes of {len(used)} classes",

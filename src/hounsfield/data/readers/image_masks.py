@@ -117,7 +117,7 @@ def read(path: Path, choices: Choices) -> Dataset:
     return Dataset(
         tuple(samples),
         classes,
-        channel_names(pairs.rows[0][0].image),
+        channel_names(*[image.image for image, _, _ in pairs.rows]),
         "segmentation",
         "image_masks",
         f"{len(samples)} images with masks of {len(classes)} class{'es' * (len(classes) > 1)}{valid_word}",

@@ -25,4 +25,4 @@ def read(path: Path, choices: Choices) -> Dataset:
     samples = tuple(Sample(c.name, (c.image,), patient=c.patient) for c in found)
     word = "image" if len(samples) == 1 else "images"
     what = f"{len(samples)} {word} without labels"
-    return Dataset(samples, (), channel_names(found[0].image), None, "images", what, path, notes=notes)
+    return Dataset(samples, (), channel_names(*[case.image for case in found]), None, "images", what, path, notes=notes)

@@ -97,13 +97,12 @@ def read(path: Path, choices: Choices) -> Dataset:
                 attributes={c: v for c, v in row.values.items() if c not in KNOWN and c not in images},
             )
         )
-    first = rows[0].number
     return Dataset(
         tuple(samples),
         classes,
         tuple(c.removeprefix("image_") for c in images)
         if len(images) > 1 or images[0] != "image"
-        else channel_names(lazy[first][0]),
+        else channel_names(*[files[0] for files in lazy.values()]),
         kind,
         "manifest",
         f"{len(samples)} cases in {file.name}",

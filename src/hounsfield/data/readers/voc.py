@@ -90,7 +90,7 @@ def read(path: Path, choices: Choices) -> Dataset:
     return Dataset(
         samples,
         name_classes((k + 1, name) for name, k in index.items()),
-        channel_names(ImageFile(samples[0].images[0].path, choices)),
+        channel_names(*[ImageFile(s.images[0].path, choices) for s in samples]),
         "detection",
         "voc",
         f"{len(samples)} images with {boxes} boxes of {len(names)} classes ({', '.join(names[:10])})",

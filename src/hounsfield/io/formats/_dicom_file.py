@@ -45,6 +45,7 @@ _TAGS = [
     "RescaleIntercept",
     "ModalityLUTSequence",
     "LossyImageCompression",
+    "BurnedInAnnotation",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 ]

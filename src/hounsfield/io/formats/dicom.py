@@ -83,6 +83,7 @@ def read(path: Path, choices: Choices) -> Image:
         format="dicom",
         modality=file.modality,
         lossy=any(is_lossy(f) for f in layout.files),
+        burned_in=any(str(f.get("BurnedInAnnotation", "")).upper() == "YES" for f in layout.files),
         notes=layout.notes + layout.stack.notes + notes,
     )
     return Image(np.ascontiguousarray(array), geometry, meta)

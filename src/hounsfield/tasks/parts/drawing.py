@@ -30,15 +30,23 @@ def contours(image: Image, truth: Image | None, prediction: Image, classes: Sequ
     outlined, each class in its colour."""
     at = _fullest(truth if truth is not None and (truth.array != 0).any() else prediction)
     plain = enlarge(_slice(image, at).preview())
-    marked = plain.astype(np.float32)
+    marked = plain.astype(np.float32) if truth is None else filled(image, truth, classes, at).astype(np.float32)
     for k, c in enumerate(classes):
         colour = np.array(c.colour, dtype=np.float32)
-        if truth is not None:
-            filled = _mask(truth, at, k, c.value, plain.shape)
-            marked[filled] = 0.65 * marked[filled] + 0.35 * colour
         shown = _mask(prediction, at, k, c.value, plain.shape)
         marked[shown & ~ndimage.binary_erosion(shown)] = colour
     return np.concatenate([plain, marked.clip(0, 255).astype(np.uint8)], axis=1)
+
+
+def filled(image: Image, truth: Image, classes: Sequence[Class], at: int | None = None) -> RGB:
+    """(H, W, 3) of the axial slice `at` (canonical index; the one that holds most truth where None), the truth filled, each
+    class in its colour."""
+    at = _fullest(truth) if at is None else at
+    marked = enlarge(_slice(image, at).preview()).astype(np.float32)
+    for k, c in enumerate(classes):
+        inside = _mask(truth, at, k, c.value, marked.shape)
+        marked[inside] = 0.65 * marked[inside] + 0.35 * np.array(c.colour, dtype=np.float32)
+    return marked.clip(0, 255).astype(np.uint8)
 
 
 def boxes(image: Image, truth: Boxes | None, prediction: Boxes, classes: Sequence[Class]) -> RGB:
