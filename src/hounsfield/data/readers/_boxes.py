@@ -24,17 +24,19 @@ class Cleaned:
     cut: int = 0
 
 
-def clean(corners: Sequence[Sequence[float]], labels: Sequence[int], shape: tuple[int, int] | None) -> Cleaned:
-    """corners: (N, 4) first row, first column, last row, last column, half-open, in pixels. shape: (H, W), None if unknown."""
-    found = np.array(corners, dtype=np.float64).reshape(-1, 4)
+def clean(corners: Sequence[Sequence[float]], labels: Sequence[int], shape: tuple[int, ...] | None) -> Cleaned:
+    """corners: (N, 2n) first corner, then last in the order of array axes, half-open, in voxels. shape: of the image's n axes;
+    None where it is unknown, and the image has two."""
+    n = 2 if shape is None else len(shape)
+    found = np.array(corners, dtype=np.float64).reshape(-1, 2 * n)
     classes: npt.NDArray[np.int64] = np.array(labels, dtype=np.int64)
-    real = (found[:, 2:] > found[:, :2]).all(axis=1) & np.isfinite(found).all(axis=1)
+    real = (found[:, n:] > found[:, :n]).all(axis=1) & np.isfinite(found).all(axis=1)
     flat = int((~real).sum())
     found, classes = found[real], classes[real]
     if shape is None:
         return Cleaned(Boxes(found, classes), flat)
     within = np.clip(found, 0, [*shape, *shape])
-    inside = (within[:, 2:] > within[:, :2]).all(axis=1)
+    inside = (within[:, n:] > within[:, :n]).all(axis=1)
     cut = int((within != found).any(axis=1)[inside].sum())
     return Cleaned(Boxes(within[inside], classes[inside]), flat, int((~inside).sum()), cut)
 

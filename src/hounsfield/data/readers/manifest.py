@@ -18,7 +18,8 @@ from hounsfield.data.masks import MaskFile, find_classes
 from hounsfield.data.readers import Match
 from hounsfield.io.formats import Choices
 
-ENDINGS = (".csv", ".tsv", ".jsonl", ".yaml", ".yml")  # the last two are read nowhere, and refused by name
+YAML = (".yaml", ".yml")  # as manifests they are refused by name
+ENDINGS = (".csv", ".tsv", ".jsonl", *YAML)
 KNOWN = {"id", "target", "mask", "valid_mask", "patient", "split"}
 
 
@@ -35,7 +36,8 @@ def match(path: Path) -> Match:
     file = _file(path)
     if file is None:
         return Match(missed="manifest.csv, .tsv or .jsonl")
-    return Match(f"the manifest {file.name}", priority=30)
+    readable = file.suffix.lower() not in YAML
+    return Match(f"the manifest {file.name}", priority=40 if readable else 20)
 
 
 def read(path: Path, choices: Choices) -> Dataset:
@@ -47,7 +49,7 @@ def read(path: Path, choices: Choices) -> Dataset:
     """
     file = _file(path)
     assert file is not None
-    if file.suffix.lower() in (".yaml", ".yml"):
+    if file.suffix.lower() in YAML:
         raise InputError(
             "UNSAFE_FILE",
             file,
