@@ -20,6 +20,7 @@ from hounsfield.io.formats import Choices
 READERS = {
     "inspect": ["DATA"],
     "image": ["DATA"],
+    "convert": ["DATA", "--to", "manifest", "--out", "OUT"],
     "train": ["DATA", "--out", "RUN"],
     "evaluate": ["RUN", "DATA"],
     "predict": ["RUN", "DATA", "--out", "OUT"],

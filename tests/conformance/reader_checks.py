@@ -228,9 +228,18 @@ def dicom_studies(folder: Path) -> None:
         dicom_files.rtstruct(folder / f"{k}" / "rs.dcm", {"lesion": [outline]}, k + 1)
 
 
+def yolo(folder: Path) -> None:
+    found = boxed(folder)
+    (folder / "labels").mkdir()
+    for name, (x, y, width, height) in found:
+        shares = [(x + width / 2) / 96, (y + height / 2) / 96, width / 96, height / 96]
+        (folder / "labels" / f"{Path(name).stem}.txt").write_text(f"0 {' '.join(map(str, shares))}\n")
+    (folder / "data.yaml").write_text("train: images\nnames: [lesion]\n")
+
+
 # A reader without an example here has its layout tested in its own file alone.
 EXAMPLES: dict[str, Callable[[Path], None]] = {
-    f.__name__: f for f in (nnunet, class_folders, images, image_masks, manifest, msd, medmnist, coco, voc, dicom_studies)
+    f.__name__: f for f in (nnunet, class_folders, images, image_masks, manifest, msd, medmnist, coco, voc, yolo, dicom_studies)
 }
 
 

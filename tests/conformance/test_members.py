@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conformance import format_checks, method_checks, model_checks, reader_checks, task_checks
+from tests.conformance import format_checks, method_checks, model_checks, reader_checks, task_checks, writer_checks
 
 from hounsfield.data.readers import READERS
+from hounsfield.data.writers import WRITERS
 from hounsfield.explain.methods import METHODS
 from hounsfield.io.formats import FORMATS
 from hounsfield.models import MODELS
@@ -19,6 +20,7 @@ FOLDERS = (
     (MODELS, model_checks.CHECKS),
     (FORMATS, format_checks.CHECKS),
     (READERS, reader_checks.CHECKS),
+    (WRITERS, writer_checks.CHECKS),
     (METHODS, method_checks.CHECKS),
     (TASKS, task_checks.CHECKS),
 )

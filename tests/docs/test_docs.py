@@ -30,7 +30,7 @@ SRC = ROOT / "src" / "hounsfield"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 HOW_TO = ROOT / "docs" / "how-to"
 MAKERS = (HOW_TO / "datasets.md", HOW_TO / "train.md")  # their data and runs are what the other pages work with
-VERBS = ("demo", "inspect", "image", "deidentify", "plan", "train", "evaluate", "predict", "report", "doctor")
+VERBS = ("demo", "inspect", "image", "convert", "deidentify", "plan", "train", "evaluate", "predict", "report", "doctor")
 # Enough to run, too little to learn.
 SMALLER = ((r"--budget \S+", "--budget 3steps"), (r'budget="[^"]+"', 'budget="3steps"'), (r"\bn=\d+", "n=16"))
 
@@ -261,6 +261,7 @@ def test_the_tree_names_the_folders_that_exist() -> None:
 def test_the_tree_names_every_member() -> None:
     from hounsfield.core.registry import Folder
     from hounsfield.data.readers import READERS
+    from hounsfield.data.writers import WRITERS
     from hounsfield.explain.methods import METHODS
     from hounsfield.io.formats import FORMATS
     from hounsfield.models import MODELS
@@ -270,6 +271,7 @@ def test_the_tree_names_every_member() -> None:
     shown = {w[0]: w[2:] for line in tree.text.splitlines() if (w := line.replace(",", "").split())[1:2] == ["members:"]}
     names: dict[str, Folder[Any]] = {
         "readers": READERS,
+        "writers": WRITERS,
         "methods": METHODS,
         "formats": FORMATS,
         "models": MODELS,

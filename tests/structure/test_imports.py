@@ -24,7 +24,7 @@ RANKS = (
     ("core",),
 )
 RANK = {folder: rank for rank, folders in enumerate(RANKS) for folder in folders}
-MEMBERS_ONLY = ("tasks", "models", "data.readers", "explain.methods", "io.formats")
+MEMBERS_ONLY = ("tasks", "models", "data.readers", "data.writers", "explain.methods", "io.formats")
 
 Imports = Mapping[str, set[str]]  # module -> modules of the package that it imports, wherever in the file
 

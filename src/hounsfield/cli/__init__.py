@@ -163,6 +163,27 @@ def deidentify(
 
 
 @app.command()
+@gathered(choices=choices)
+def convert(
+    data: Data,
+    to: Annotated[str, typer.Option(help="The layout: manifest, nnunet or coco.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The new dataset's folder.", show_default=False)],
+    choices: Choices,
+    copy: Annotated[
+        bool, typer.Option("--copy", help="Copy images instead of referring to them (manifest) or linking them.")
+    ] = False,
+    reader: Reader = None,
+    patient_regex: PatientRegex = None,
+    as_json: Json = False,
+) -> None:
+    """Write a dataset in another layout, losslessly, and say what that layout has no place for."""
+    from hounsfield.workflow.convert import convert as work
+
+    found = work(data, to, out, copy=copy, reader=reader, patient_regex=patient_regex, choices=choices, console=_console())
+    _print(found.to_json()) if as_json else typer.echo(found.out)
+
+
+@app.command()
 @gathered(options=training)
 def plan(
     data: Data,

@@ -22,7 +22,9 @@ class Match:
 
     found: str | None = None
     missed: str = ""
-    priority: int = 0  # of several that fit, the highest reads: 30 explicit descriptions, 20 pairs, 10 plain folders, 0 files
+    priority: int = (
+        0  # of several that fit, the highest reads: 40 a manifest, 30 descriptions, 20 pairs, 10 plain folders, 0 files
+    )
 
 
 class Reader(Protocol):
@@ -71,7 +73,7 @@ def open_dataset(
     fitting = [name for name, match in matches.items() if match.found is not None]
     if not fitting:
         raise _unknown_layout(path, matches)
-    best = max(fitting, key=lambda name: matches[name].priority)  # of equals the first by name: a manifest is the user's word
+    best = max(fitting, key=lambda name: matches[name].priority)  # of equals the first by name
     return _with_patients(readers[best].read(path, choices), patient_regex)
 
 

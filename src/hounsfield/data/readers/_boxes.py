@@ -25,9 +25,9 @@ class Cleaned:
 
 
 def clean(corners: Sequence[Sequence[float]], labels: Sequence[int], shape: tuple[int, ...] | None) -> Cleaned:
-    """corners: (N, 4) first row, first column, last row, last column, half-open, in pixels; (N, 6) in a volume. shape: of the
-    image, None if unknown."""
-    n = len(corners[0]) // 2 if len(corners) else 2
+    """corners: (N, 2n) first corner, then last in the order of array axes, half-open, in voxels. shape: of the image's n axes;
+    None where it is unknown."""
+    n = len(shape) if shape is not None else len(corners[0]) // 2 if len(corners) else 2
     found = np.array(corners, dtype=np.float64).reshape(-1, 2 * n)
     classes: npt.NDArray[np.int64] = np.array(labels, dtype=np.int64)
     real = (found[:, n:] > found[:, :n]).all(axis=1) & np.isfinite(found).all(axis=1)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hounsfield import io
 from hounsfield.core.errors import InputError
 from hounsfield.core.plan import Class
 from hounsfield.core.sample import Sample, Split, Target
+from hounsfield.data.cells import BETWEEN, About, about, boxes_of, words
 from hounsfield.data.dataset import Dataset, ImageFile, name_classes
 from hounsfield.data.layout import channel_names, split_of, stem
-from hounsfield.data.masks import MaskFile, find_classes
+from hounsfield.data.masks import MaskFile, find_classes, in_threads
 from hounsfield.data.readers import Match
+from hounsfield.data.readers._boxes import clean, notes
 from hounsfield.io.formats import Choices
 
-ENDINGS = (".csv", ".tsv", ".jsonl", ".yaml", ".yml")  # the last two are read nowhere, and refused by name
-KNOWN = {"id", "target", "mask", "valid_mask", "patient", "split"}
+YAML = (".yaml", ".yml")  # as manifests they are refused by name
+ENDINGS = (".csv", ".tsv", ".jsonl", *YAML)
+TRUTHS = {"target": "classification", "mask": "segmentation", "boxes": "detection"}  # column: the kind that it makes
+KNOWN = {"id", *TRUTHS, "valid_mask", "patient", "split"}
 
 
 @dataclass(frozen=True)
@@ -30,24 +35,37 @@ class Row:
     values: dict[str, str]
 
 
+@dataclass(frozen=True)
+class Truth:
+    """What one of the columns of `TRUTHS` says. targets: by the row's number."""
+
+    classes: tuple[Class, ...] = ()
+    targets: Mapping[int, Target] = field(default_factory=dict)
+    multilabel: bool = False
+    voxels: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
 def match(path: Path) -> Match:
     """A .csv, .tsv or .jsonl file, or a folder with manifest.csv (.tsv, .jsonl)."""
     file = _file(path)
     if file is None:
         return Match(missed="manifest.csv, .tsv or .jsonl")
-    return Match(f"the manifest {file.name}", priority=30)
+    readable = file.suffix.lower() not in YAML
+    return Match(f"the manifest {file.name}", priority=40 if readable else 20)
 
 
 def read(path: Path, choices: Choices) -> Dataset:
     """Columns: `image`, or `image_NAME` for each channel (paths relative to the manifest); `target` (a class name; "a|b" for
-    several, "" for none of them; whole numbers are class values) or `mask`; if known `id`, `valid_mask`, `patient`, `split`
-    (train, val, test). Other columns are attributes.
+    several, "" for none of them; whole numbers are class values), `mask`, or `boxes` ("a: 3 4 10 12 | b: ...": class, first
+    and last corner in array order, half-open, in voxels; "" for none); if known `id`, `valid_mask`, `patient`, `split` (train,
+    val, test). Other columns are attributes. Beside it may stand what `cells.About` says.
 
     Raises InputError BAD_MANIFEST naming row and column, CHANNELS for an empty image cell, UNSAFE_FILE for YAML.
     """
     file = _file(path)
     assert file is not None
-    if file.suffix.lower() in (".yaml", ".yml"):
+    if file.suffix.lower() in YAML:
         raise InputError(
             "UNSAFE_FILE",
             file,
@@ -59,29 +77,30 @@ def read(path: Path, choices: Choices) -> Dataset:
     images = [c for c in columns if c == "image" or (c.startswith("image_") and len(c) > len("image_"))]
     if not images or ("image" in images and len(images) > 1):
         raise _bad(file, 1, "image", f"the columns {', '.join(columns)}", "image, or image_NAME for each channel")
-    if "target" in columns and "mask" in columns:
-        raise _bad(file, 1, "mask", "both target and mask", "one of them")
+    truths = [c for c in TRUTHS if c in columns]
+    if len(truths) > 1:
+        raise _bad(file, 1, truths[1], f"both {' and '.join(truths)}", "one of them")
     if not rows:
         raise InputError("TOO_FEW", file, found="no row", expected="a row for each case", fix="add the cases")
 
     lazy = {row.number: tuple(ImageFile(_path(file, row, c), choices) for c in images) for row in rows}
-    classes: tuple[Class, ...] = ()
-    targets: dict[int, Target] = {}
-    multilabel, voxels, kind = False, {}, None
     names = {row.number: row.values.get("id") or _name(file, row.values[images[0]]) for row in rows}
     first_row: dict[str, int] = {}
     for number, name in names.items():
         if first_row.setdefault(name, number) != number:
             column = "id" if "id" in columns else images[0]
             raise _bad(file, number, column, f"{name!r}, which row {first_row[name]} has too", "another name in every row")
-    if "target" in columns:
-        kind = "classification"
-        classes, multilabel, targets = _targets(file, rows)
-    elif "mask" in columns:
-        kind = "segmentation"
+    beside = about(file)
+    truth = Truth()
+    if truths == ["target"]:
+        truth = _targets(file, rows, beside)
+    elif truths == ["boxes"]:
+        truth = _boxes(file, rows, names, lazy, beside)
+    elif truths == ["mask"]:
         masks = {row.number: MaskFile((_path(file, row, "mask"),), choices) for row in rows}
-        classes, counted = find_classes({names[n]: mask for n, mask in masks.items()}, path)
-        targets, voxels = {**masks}, counted
+        named = {names[n]: mask for n, mask in masks.items()}
+        classes, voxels = (beside.classes, {}) if beside.classes else find_classes(named, path)
+        truth = Truth(classes, masks, bool(beside.multilabel), voxels)
     splits = _splits(file, rows) if "split" in columns else {}
     samples = []
     for row in rows:
@@ -90,25 +109,26 @@ def read(path: Path, choices: Choices) -> Dataset:
             Sample(
                 names[row.number],
                 lazy[row.number],
-                targets.get(row.number),
+                truth.targets.get(row.number),
                 valid,
                 patient=row.values.get("patient"),
                 split=splits.get(row.number),
                 attributes={c: v for c, v in row.values.items() if c not in KNOWN and c not in images},
             )
         )
+    by_column = tuple(c.removeprefix("image_") for c in images) if images != ["image"] else ()
     return Dataset(
         tuple(samples),
-        classes,
-        tuple(c.removeprefix("image_") for c in images)
-        if len(images) > 1 or images[0] != "image"
-        else channel_names(*[files[0] for files in lazy.values()]),
-        kind,
+        truth.classes,
+        beside.channels or by_column or channel_names(*[files[0] for files in lazy.values()]),
+        TRUTHS[truths[0]] if truths else None,
         "manifest",
         f"{len(samples)} cases in {file.name}",
         path,
-        multilabel=multilabel,
-        voxels=voxels,
+        multilabel=truth.multilabel,
+        ignore_value=beside.ignore_value,
+        notes=truth.notes,
+        voxels=truth.voxels,
     )
 
 
@@ -211,25 +231,65 @@ def _name(file: Path, cell: str) -> str:
     return (relative.parent / stem(file.parent / relative)).as_posix()
 
 
-def _targets(file: Path, rows: list[Row]) -> tuple[tuple[Class, ...], bool, dict[int, Target]]:
+def _targets(file: Path, rows: list[Row], beside: About) -> Truth:
     """Classes, whether several may hold at once, and each row's class indices."""
-    cells = {row.number: [p.strip() for p in row.values.get("target", "").split("|") if p.strip()] for row in rows}
-    multilabel = any(len(parts) > 1 for parts in cells.values())
-    empty = [number for number, parts in cells.items() if not parts]
-    if empty and not multilabel:
-        raise _bad(file, empty[0], "target", "an empty cell", "a class name")
-    names = sorted({p for parts in cells.values() for p in parts})
+    cells = {row.number: [p.strip() for p in row.values.get("target", "").split(BETWEEN) if p.strip()] for row in rows}
+    several = any(len(parts) > 1 for parts in cells.values())
+    multilabel = several if beside.multilabel is None else beside.multilabel
+    unfit = [number for number, parts in cells.items() if len(parts) != 1]
+    if unfit and not multilabel:
+        found = "several classes" if cells[unfit[0]] else "an empty cell"
+        raise _bad(file, unfit[0], "target", found, "a class name")
+    classes, index = _classes(beside, [p for parts in cells.values() for p in parts])
+    targets: dict[int, Target] = {}
+    for number, parts in cells.items():
+        found_here = tuple(sorted({_known(file, number, "target", p, index) for p in parts}))
+        targets[number] = found_here if multilabel else found_here[0]
+    return Truth(classes, targets, multilabel)
+
+
+def _boxes(
+    file: Path, rows: list[Row], names: Mapping[int, str], lazy: Mapping[int, tuple[ImageFile, ...]], beside: About
+) -> Truth:
+    """Each row's boxes, cut at the border of its image."""
+    try:
+        cells = {}
+        for row in rows:
+            cells[row.number] = boxes_of(row.values.get("boxes", ""))
+    except ValueError as error:
+        raise _bad(
+            file, row.number, "boxes", str(error), "class: first corner last corner, such as nodule: 3 4 10 12"
+        ) from error
+    classes, index = _classes(beside, [word for cell in cells.values() for word, _ in cell])
+    shapes = in_threads(lambda row: io.peek((first := lazy[row.number][0]).path, first.choices).geometry.shape, rows)
+    cleaned = {}
+    for row, shape in zip(rows, shapes, strict=True):
+        cell = cells[row.number]
+        odd = next((corners for _, corners in cell if len(corners) != 2 * len(shape)), None)
+        if odd is not None:
+            raise _bad(file, row.number, "boxes", f"{len(odd)} numbers of a box", f"{2 * len(shape)}: first and last corner")
+        labels = [_known(file, row.number, "boxes", word, index) for word, _ in cell]
+        cleaned[row.number] = clean([corners for _, corners in cell], labels, shape)
+    said = notes({names[number]: one for number, one in cleaned.items()})
+    return Truth(classes, {number: one.boxes for number, one in cleaned.items()}, notes=said)
+
+
+def _classes(beside: About, found: Iterable[str]) -> tuple[tuple[Class, ...], dict[str, int]]:
+    """The classes, and the index of each word that a cell may use. What no file declares are the words that are found: values
+    where all are whole numbers."""
+    if beside.classes:
+        return beside.classes, words(beside.classes)
+    names = sorted(set(found))
     if all(_whole(name) for name in names):
         values = sorted({int(float(name)) for name in names})
-        index = {name: values.index(int(float(name))) for name in names}
-        classes = name_classes((v, str(v)) for v in values)
-    else:
-        index = {name: k for k, name in enumerate(names)}
-        classes = name_classes(enumerate(names))
-    targets: dict[int, Target] = {
-        number: tuple(sorted({index[p] for p in parts})) if multilabel else index[parts[0]] for number, parts in cells.items()
-    }
-    return classes, multilabel, targets
+        return name_classes((v, str(v)) for v in values), {name: values.index(int(float(name))) for name in names}
+    return name_classes(enumerate(names)), {name: k for k, name in enumerate(names)}
+
+
+def _known(file: Path, number: int, column: str, word: str, index: Mapping[str, int]) -> int:
+    if word not in index:
+        raise _bad(file, number, column, f"class {word!r}", f"one of {', '.join(index)}"[:200])
+    return index[word]
 
 
 def _whole(text: str) -> bool:

@@ -5,8 +5,10 @@ Isensee et al., Nat Methods 2021; documentation/dataset_format.md of MIC-DKFZ/nn
 
 from __future__ import annotations
 
+import json
 import re
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,8 @@ def match(path: Path) -> Match:
 
 
 def read(path: Path, choices: Choices) -> Dataset:
-    """Cases of imagesTr, and as test part those of imagesTs where labelsTs has their labels.
+    """Cases of imagesTr, and as test part those of imagesTs where labelsTs has their labels. A splits_final.json of one fold
+    says which of imagesTr are the val part; one of several is a cross-validation, and divides nothing here.
 
     Raises InputError BAD_MANIFEST, UNPAIRED, CHANNELS for a case without one of its channels, BAD_LABEL for region labels.
     """
@@ -50,11 +53,11 @@ def read(path: Path, choices: Choices) -> Dataset:
         images, truths = _listed(path, root, values["dataset"])
     else:
         images, truths = _cases(root / "imagesTr", ending), _labels(root / "labelsTr", ending)
-    given: dict[str, Split] = {}
+    given = _given(path, root, images)
     notes = []
     if (root / "labelsTs").is_dir():
         tests, test_truths = _cases(root / "imagesTs", ending), _labels(root / "labelsTs", ending)
-        given = {**dict.fromkeys(images, "train"), **dict.fromkeys(tests, "test")}
+        given = {**dict.fromkeys(images, "train"), **given, **dict.fromkeys(tests, "test")}
         twice = sorted(set(images) & set(tests))
         if twice:
             raise bad(path, f"{', '.join(twice[:10])} in imagesTr and imagesTs", "every case once")
@@ -108,6 +111,25 @@ def _classes(path: Path, labels: dict[str, Any]) -> tuple[list[tuple[int, str]],
         raise bad(path, f"label {odd[0]!r} = {single[odd[0]]!r}", 'labels as {"background": 0, "name": 1, ...}')
     ignore = single.pop("ignore", None)
     return sorted((value, name) for name, value in single.items() if value != 0), ignore
+
+
+def _given(path: Path, root: Path, images: Mapping[str, object]) -> dict[str, Split]:
+    """The parts of the one fold in splits_final.json. Raises InputError BAD_MANIFEST where it is damaged or lacks cases."""
+    file = root / "splits_final.json"
+    if not file.is_file():
+        return {}
+    try:
+        folds = json.loads(file.read_text(encoding="utf-8-sig"))
+        if len(folds) != 1:
+            return {}
+        train, val = ([str(name) for name in folds[0][part]] for part in ("train", "val"))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise bad(
+            path, f"splits_final.json: {type(error).__name__} {error}"[:200], 'a list of {"train": [...], "val": [...]}'
+        ) from error
+    if sorted([*train, *val]) != sorted(images):
+        raise bad(path, f"splits_final.json with {len(train) + len(val)} cases", f"each of the {len(images)} of imagesTr once")
+    return {**dict.fromkeys(train, "train"), **dict.fromkeys(val, "val")} if val else {}
 
 
 def _files(folder: Path, ending: str) -> dict[str, Path]:
