@@ -30,7 +30,20 @@ SRC = ROOT / "src" / "hounsfield"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 HOW_TO = ROOT / "docs" / "how-to"
 MAKERS = (HOW_TO / "datasets.md", HOW_TO / "train.md")  # their data and runs are what the other pages work with
-VERBS = ("demo", "inspect", "image", "convert", "deidentify", "plan", "train", "evaluate", "predict", "report", "doctor")
+VERBS = (
+    "demo",
+    "inspect",
+    "image",
+    "convert",
+    "merge",
+    "deidentify",
+    "plan",
+    "train",
+    "evaluate",
+    "predict",
+    "report",
+    "doctor",
+)
 # Enough to run, too little to learn.
 SMALLER = ((r"--budget \S+", "--budget 3steps"), (r'budget="[^"]+"', 'budget="3steps"'), (r"\bn=\d+", "n=16"))
 

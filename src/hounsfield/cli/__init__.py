@@ -184,6 +184,25 @@ def convert(
 
 
 @app.command()
+@gathered(choices=choices)
+def merge(
+    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Datasets of one task, by folder.", show_default=False)],
+    labels: Annotated[Path, typer.Option(help="The mapping of their labels, a YAML file.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The new dataset's folder.", show_default=False)],
+    choices: Choices,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of referring to them.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop on copies and near copies between the datasets.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Make one dataset of several; what one of them never annotated is unknown there, and teaches nothing."""
+    from hounsfield.workflow.merge import merge as work
+    from hounsfield.workflow.merge import show
+
+    found = work(data, labels, out, copy=copy, strict=strict, choices=choices, console=_console())
+    _print(found.to_json()) if as_json else _show(show(found))
+
+
+@app.command()
 @gathered(options=training)
 def plan(
     data: Data,

@@ -97,7 +97,8 @@ class Relabelled:
         array = image.array.astype(np.int32)
         for old, new in self.values:
             array[image.array == old] = new
-        return replace(image, array=array)
+        small = array.min(initial=0) >= 0 and array.max(initial=0) < 256
+        return replace(image, array=array.astype(np.uint8) if small else array)
 
 
 def as_labels(image: Image, path: Path) -> Image:

@@ -140,7 +140,7 @@ def test_copies_depend_on_nothing(tmp_path: Path, pictures: list[Path]) -> None:
         ({"attributes": {"site": " A"}}, "spaces around a text of case 'a'"),
         ({"patient": ""}, "spaces around a text of case 'a'"),
         ({"target": None}, "an unknown target in case 'a'"),
-        ({"known_classes": (0,)}, "known for some cases alone"),
+        ({"known_classes": ()}, "an unknown target in case 'a'"),
     ],
 )
 def test_what_a_table_cannot_hold_is_refused_first(

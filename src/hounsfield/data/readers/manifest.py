@@ -24,7 +24,7 @@ from hounsfield.io.formats import Choices
 YAML = (".yaml", ".yml")  # as manifests they are refused by name
 ENDINGS = (".csv", ".tsv", ".jsonl", *YAML)
 TRUTHS = {"target": "classification", "mask": "segmentation", "boxes": "detection"}  # column: the kind that it makes
-KNOWN = {"id", *TRUTHS, "valid_mask", "patient", "split"}
+KNOWN = {"id", *TRUTHS, "valid_mask", "searched", "patient", "split"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ def read(path: Path, choices: Choices) -> Dataset:
     """Columns: `image`, or `image_NAME` for each channel (paths relative to the manifest); `target` (a class name; "a|b" for
     several, "" for none of them; whole numbers are class values), `mask`, or `boxes` ("a: 3 4 10 12 | b: ...": class, first
     and last corner in array order, half-open, in voxels; "" for none); if known `id`, `valid_mask`, `patient`, `split` (train,
-    val, test). Other columns are attributes. Beside it may stand what `cells.About` says.
+    val, test), `searched` ("a|b", the classes that were looked for in the case; "" for all). Other columns are attributes.
+    Beside it may stand what `cells.About` says.
 
     Raises InputError BAD_MANIFEST naming row and column, CHANNELS for an empty image cell, UNSAFE_FILE for YAML.
     """
@@ -111,7 +112,8 @@ def read(path: Path, choices: Choices) -> Dataset:
                 lazy[row.number],
                 truth.targets.get(row.number),
                 valid,
-                patient=row.values.get("patient"),
+                _searched(file, row, truth.classes),
+                row.values.get("patient"),
                 split=splits.get(row.number),
                 attributes={c: v for c, v in row.values.items() if c not in KNOWN and c not in images},
             )
@@ -130,6 +132,15 @@ def read(path: Path, choices: Choices) -> Dataset:
         notes=truth.notes,
         voxels=truth.voxels,
     )
+
+
+def _searched(file: Path, row: Row, classes: tuple[Class, ...]) -> tuple[int, ...] | None:
+    """Indices of the classes that a case was searched for; None for all."""
+    if "searched" not in row.values:
+        return None
+    index = words(classes)
+    found = {_known(file, row.number, "searched", word.strip(), index) for word in row.values["searched"].split(BETWEEN)}
+    return tuple(sorted(found)) if len(found) < len(classes) else None
 
 
 def _file(path: Path) -> Path | None:

@@ -30,6 +30,7 @@ def write(dataset: Dataset, folder: Path, copy: bool, progress: Progress) -> Wri
     attributes = _attribute_columns(dataset)
     truth = [COLUMNS[dataset.kind]] if dataset.kind else []
     valid = ["valid_mask"] if any(s.valid_mask for s in dataset.samples) else []
+    partly = ["searched"] if any(s.known_classes is not None for s in dataset.samples) else []
     known = [name for name in ("patient", "split") if any(getattr(s, name) is not None for s in dataset.samples)]
     words = class_words(dataset.classes)
     for sample in dataset.samples:
@@ -45,11 +46,15 @@ def write(dataset: Dataset, folder: Path, copy: bool, progress: Progress) -> Wri
             row[column] = refer(lazy, folder, f"images/{sample.id}{number}", copy)
         if truth:
             row[truth[0]] = _cell(sample, folder, words, copy)
+        if sample.known_classes is not None:
+            row["searched"] = BETWEEN.join(words[k] for k in sample.known_classes)
         if sample.valid_mask is not None:
             row["valid_mask"] = refer(sample.valid_mask, folder, f"valid_masks/{sample.id}", copy)
         rows.append(row)
     with atomic(folder / NAME) as beside, beside.open("w", encoding="utf-8", newline="") as file:
-        table = csv.DictWriter(file, ["id", *images, *truth, *valid, *known, *attributes], restval="", extrasaction="ignore")
+        table = csv.DictWriter(
+            file, ["id", *images, *truth, *partly, *valid, *known, *attributes], restval="", extrasaction="ignore"
+        )
         table.writeheader()
         table.writerows(rows)
     multilabel = dataset.multilabel if dataset.kind == "classification" else None
@@ -103,9 +108,8 @@ def _check(dataset: Dataset, sample: Sample) -> None:
             "texts that a cell keeps",
             "remove the spaces in the source",
         )
-    if sample.known_classes is not None or (dataset.kind is not None and sample.target is None):
-        what = "an unknown target" if sample.target is None else "classes that are known for some cases alone"
-        raise cannot("manifest", f"{what} in case {sample.id!r}", "a target for every case", "leave the case out")
+    if sample.known_classes == () or (dataset.kind is not None and sample.target is None):
+        raise cannot("manifest", f"an unknown target in case {sample.id!r}", "a target for every case", "leave the case out")
 
 
 def _cell(sample: Sample, folder: Path, words: list[str], copy: bool) -> str:
