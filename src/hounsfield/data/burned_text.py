@@ -69,24 +69,23 @@ def _marks(bright: Floats) -> _Marks:
     """Connected pixels above STROKE that reach EXTREME, as tall as a character and set off from what surrounds them."""
     from scipy import ndimage
 
-    inked = bright >= STROKE
-    labels, count = ndimage.label(inked, np.ones((3, 3)))
+    labels, _ = ndimage.label(bright >= STROKE, np.ones((3, 3)))
     found: list[tuple[int, int, int, int]] = []
-    if count > 0:
-        tallest = max(TALL, TALLEST * bright.shape[0])
-        peaks = ndimage.maximum(bright, labels, np.arange(1, count + 1))
-        for number, box in enumerate(ndimage.find_objects(labels), start=1):
-            (top, bottom), (left, right) = ((s.start, s.stop) for s in box)
-            tall, wide = bottom - top, right - left
-            if not (SHORTEST <= tall <= tallest and wide <= 1.6 * tall and peaks[number - 1] >= EXTREME):
-                continue
-            own = labels[box] == number
-            if not 0.12 <= own.mean() <= 0.9 and wide > 2:  # a frame's corner; a filled square
-                continue
-            ring = slice(max(0, top - 2), bottom + 2), slice(max(0, left - 2), right + 2)
-            outside = bright[ring][labels[ring] != number]
-            if outside.size and float(outside.mean()) <= AROUND:
-                found.append((top, bottom, left, right))
+    tallest = max(TALL, TALLEST * bright.shape[0])
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        (top, bottom), (left, right) = ((s.start, s.stop) for s in box)
+        tall, wide = bottom - top, right - left
+        if not (SHORTEST <= tall <= tallest and wide <= 1.6 * tall):
+            continue
+        own = labels[box] == number
+        if bright[box][own].max() < EXTREME:
+            continue
+        if not 0.12 <= own.mean() <= 0.9 and wide > 2:  # a frame's corner; a filled square
+            continue
+        ring = slice(max(0, top - 2), bottom + 2), slice(max(0, left - 2), right + 2)
+        outside = bright[ring][labels[ring] != number]
+        if outside.size and float(outside.mean()) <= AROUND:
+            found.append((top, bottom, left, right))
     columns = np.array(found, dtype=np.int64).reshape(-1, 4).T
     return _Marks(*columns)
 
