@@ -70,7 +70,11 @@ def test_json_is_plain(found: Diagnosis) -> None:
     values = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert values["schema"] == 1
     assert values["packages"] == found.packages
-    assert values["extras"][0] == {"name": "dicom", "use": "compressed DICOM: JPEG, JPEG-LS, JPEG 2000", "missing": []}
+    assert values["extras"][0] == {
+        "name": "dicom",
+        "use": "compressed DICOM: JPEG, JPEG-LS, JPEG 2000; DICOM results",
+        "missing": [],
+    }
 
 
 def test_a_missing_extra_is_named_with_its_use_and_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +83,7 @@ def test_a_missing_extra_is_named_with_its_use_and_remedy(monkeypatch: pytest.Mo
     found = doctor()
     assert {e.name: e.missing for e in found.extras} == {"dicom": ("pyjpegls",), "notebook": ()}
     text = shown(found)
-    assert "missing pyjpegls (compressed DICOM: JPEG, JPEG-LS, JPEG 2000): pip install pyjpegls" in text
+    assert "missing pyjpegls (compressed DICOM: JPEG, JPEG-LS, JPEG 2000; DICOM results): pip install pyjpegls" in text
     assert not any("pyjpegls" in p for p in found.problems)
 
 
