@@ -72,7 +72,7 @@ def test_json_is_plain(found: Diagnosis) -> None:
     assert values["packages"] == found.packages
     assert values["extras"][0] == {
         "name": "dicom",
-        "use": "compressed DICOM: JPEG, JPEG-LS, JPEG 2000; results as DICOM",
+        "use": "compressed DICOM: JPEG, JPEG-LS, JPEG 2000; DICOM results",
         "missing": [],
     }
 
@@ -83,7 +83,7 @@ def test_a_missing_extra_is_named_with_its_use_and_remedy(monkeypatch: pytest.Mo
     found = doctor()
     assert {e.name: e.missing for e in found.extras} == {"dicom": ("pyjpegls",), "notebook": ()}
     text = shown(found)
-    assert "missing pyjpegls (compressed DICOM: JPEG, JPEG-LS, JPEG 2000; results as DICOM): pip install pyjpegls" in text
+    assert "missing pyjpegls (compressed DICOM: JPEG, JPEG-LS, JPEG 2000; DICOM results): pip install pyjpegls" in text
     assert not any("pyjpegls" in p for p in found.problems)
 
 
