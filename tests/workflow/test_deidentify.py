@@ -193,6 +193,22 @@ def test_a_failure_half_way_leaves_nothing(folder: Path, tmp_path: Path, fails: 
     assert {path.name for path in tmp_path.iterdir()} == {folder.name}
 
 
+def test_a_new_key_goes_with_an_output_that_cannot_be_placed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def refusing(self: Path, target: Path) -> Path:
+        if target == tmp_path / "out":
+            raise PermissionError("no")
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refusing)
+    with pytest.raises(PermissionError):
+        deidentify(folder, tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name}
+
+
 def test_the_table_says_what_was_not_searched(folder: Path, tmp_path: Path, key: Path) -> None:
     save(picture(SOPInstanceUID=f"{ROOT}.3.8", Modality="US"), folder / "us.dcm")
     report = deidentify(folder, tmp_path / "out", key=key, profile=Profile(shift_dates=True))

@@ -67,6 +67,7 @@ def test_what_the_table_does_not_list() -> None:
     assert action("RedPaletteColorLookupTableData", "OW") is Action.KEEP
     assert action("EncapsulatedDocument", "OB") is action("WaveformSequence", "SQ") is Action.REMOVE
     assert action_of(0x00189999, "LO", False, Profile()) is Action.REMOVE
+    assert {action_of(0x00180001, vr, True, Profile()) for vr in ("LT", "ST", "UT", "PN", "AE")} == {Action.EMPTY}
     assert action_of(0x00080000, "UL", True, Profile()) is Action.REMOVE
     assert action_of(0x50042500, "LO", True, Profile()) is action_of(0x60100010, "US", True, Profile()) is Action.REMOVE
     assert action_of(0x00291010, "OB", False, Profile()) is Action.REMOVE

@@ -343,3 +343,31 @@ def test_a_leftover_is_found_in_text_and_in_bytes(tmp_path: Path) -> None:
     planted.write_bytes("Zwicker".encode("utf-16-le").ljust(128, b"\0") + raw[128:])
     assert holds(planted, "dicom", result.identifiers, nobody)
     assert b"Ottilie" not in without_pixels(tmp_path / "out")
+
+
+def test_a_small_picture_within_a_sequence_goes(tmp_path: Path) -> None:
+    data, item = picture(), Dataset()
+    item.add_new(0x7FE00010, "OB", b"who?")
+    item.BodyPartExamined = "HEAD"
+    data.SharedFunctionalGroupsSequence = Sequence([item])
+    out, _ = cleaned(save(data, tmp_path / "in.dcm"))
+    assert [element.keyword for element in out.SharedFunctionalGroupsSequence[0]] == ["BodyPartExamined"]
+
+
+def test_a_moved_day_that_is_the_day_of_birth_of_the_same_patient_is_no_leftover(tmp_path: Path) -> None:
+    from datetime import datetime, timedelta
+
+    birth = datetime(1961, 4, 17)
+    study = birth - timedelta(days=SECRET.days("QX-778812\n"))
+    source = save(picture(StudyDate=f"{study:%Y%m%d}"), tmp_path / "in.dcm")
+    out, result = cleaned(source, shift_dates=True)
+    assert (out.StudyDate, out.PatientBirthDate) == ("19610417", "")
+    assert not holds(tmp_path / "out", "dicom", result.identifiers, Identifiers())
+
+
+def test_short_names_are_searched_in_decoded_values(tmp_path: Path) -> None:
+    _, result = cleaned(save(picture(PatientName="Zwicker^Ann"), tmp_path / "in.dcm"))
+    again = dcmread(tmp_path / "out")
+    again.LongCodeValue = "by ann"
+    again.save_as(tmp_path / "out")
+    assert holds(tmp_path / "out", "dicom", result.identifiers, Identifiers())
