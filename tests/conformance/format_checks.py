@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,6 @@ from hounsfield.core.image import Image
 from hounsfield.io import HEAD
 from hounsfield.io.formats import FORMATS, Choices, Format
 
-# Files of formats that write nothing themselves: by member, from packages that come with them.
-ELSEWHERE = {"dicom": "CT_small.dcm"}
 TEXT = b"The patient did not attend.\n" * 20
 
 
@@ -130,8 +129,7 @@ def examples(member: Format, folder: Path) -> Iterator[Path]:
     names = count()
     name = member.__name__.rpartition(".")[2] if hasattr(member, "__name__") else ""
     if name in ELSEWHERE:
-        source = pydicom.data.get_testdata_file(ELSEWHERE[name])
-        yield Path(shutil.copy(str(source), folder / ELSEWHERE[name]))
+        yield ELSEWHERE[name](folder)
     for ending in getattr(member, "WRITES", ()):
         for image in images():
             path = folder / f"{next(names)}{ending}"
@@ -140,6 +138,21 @@ def examples(member: Format, folder: Path) -> Iterator[Path]:
             except InputError:
                 continue
             yield path
+
+
+def a_dicom(folder: Path) -> Path:
+    return Path(shutil.copy(str(pydicom.data.get_testdata_file("CT_small.dcm")), folder))
+
+
+def an_mgz(folder: Path) -> Path:
+    nibabel: Any = importlib.import_module("nibabel")  # untyped
+    array = np.random.default_rng(0).integers(0, 200, (11, 9, 5)).astype(np.int16)
+    nibabel.save(nibabel.MGHImage(array, np.diag([2.0, 1.0, 3.0, 1.0])), folder / "a.mgz")
+    return folder / "a.mgz"
+
+
+# Files of formats that write nothing themselves, by member.
+ELSEWHERE: dict[str, Callable[[Path], Path]] = {"dicom": a_dicom, "mgh": an_mgz}
 
 
 def head(path: Path) -> bytes:

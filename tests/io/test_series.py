@@ -10,6 +10,7 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from hounsfield.io.headers import read_headers
 from hounsfield.io.series import Header, Series, called, opened, read_header, series_of
 
 SERIES = {"1.2.840.1001": ("3", "T2 axial"), "1.2.840.2001": ("4", "T2 AXIAL"), "1.2.840.1003": ("1001", "localizer")}
@@ -44,9 +45,18 @@ def ct(path: Path, **tags: Any) -> Path:
 
 
 def test_a_header(tmp_path: Path) -> None:
-    path = ct(tmp_path / "a.dcm", SeriesDescription="thin", SeriesNumber=0, PatientID="P1", SeriesInstanceUID="1.2")
-    assert read_header(path) == Header("P1", "1.2", "0", "thin", image=True, localizer=False, modality="CT")
-    path = ct(path, PatientID="", SeriesInstanceUID="", SeriesNumber=None, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    path = ct(
+        tmp_path / "a.dcm",
+        SeriesDescription="thin",
+        SeriesNumber=0,
+        PatientID="P1",
+        SeriesInstanceUID="1.2",
+        StudyInstanceUID="1",
+    )
+    found = read_header(path)
+    assert found == Header("P1", "1.2", "0", "thin", image=True, localizer=False, modality="CT")
+    assert found.study == "1"
+    path = ct(path, PatientID="", SeriesInstanceUID="", SeriesNumber=None, StudyInstanceUID="", ImageType=["", "LOCALIZER"])
     assert read_header(path) == Header("", str(path), "", "", image=True, localizer=True, modality="CT")
     known = read_header(ct(path, Modality="SEG"))
     assert known is not None
@@ -86,8 +96,33 @@ def test_series_are_listed_by_number(tmp_path: Path) -> None:
         ct(tmp_path / "e", SeriesNumber=1, SeriesInstanceUID="1.2", Modality="SEG"),
     ]
     (tmp_path / "f").write_text("text")
-    assert series_of([*files, tmp_path / "f"]) == [
+    assert series_of(read_headers([*files, tmp_path / "f"])) == [
         Series("1.9", "9", "thin", "CT", 2, localizer=False),
         Series("1.10", "10", "late", "CT", 1, localizer=False),
         Series("1.1", "", "", "CT", 1, localizer=True),
     ]
+
+
+def test_series_are_grouped_by_study(tmp_path: Path) -> None:
+    files = [
+        ct(tmp_path / f"{k}", SeriesNumber=number, SeriesInstanceUID=f"1.{k}", StudyInstanceUID=study, SeriesDescription="")
+        for k, (number, study) in enumerate([(3, "2.9"), (1, "2.4"), (2, "2.9"), (7, "2.4")])
+    ]
+    listed = series_of(read_headers(files))
+    assert [(s.study, s.number) for s in listed] == [(1, "2"), (1, "3"), (2, "1"), (2, "7")]
+
+
+def test_an_element_that_claims_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    import tracemalloc
+
+    (tmp_path / "a.dcm").write_bytes(b"text" * 100)
+    tracemalloc.start()
+    try:
+        with opened(tmp_path / "a.dcm") as file:
+            assert file.read(2**32 - 2) == b"text" * 100
+            assert file.read(2**32 - 2) == b""
+            file.seek(0)
+            assert len(file.read()) == 400
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()

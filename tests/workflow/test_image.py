@@ -51,7 +51,7 @@ def test_what_it_says(scan: Path) -> None:
         assert said in page
 
 
-@pytest.mark.parametrize("ending", [".nii", ".npz"])
+@pytest.mark.parametrize("ending", [".nii", ".npz", ".nrrd", ".mha"])
 def test_what_it_writes_is_the_same_image(scan: Path, ending: str, tmp_path: Path) -> None:
     out = tmp_path / f"out{ending}"
     assert image(scan, to=out).written == str(out)
@@ -100,3 +100,18 @@ def test_what_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a.nii").write_bytes(b"text that is no image" * 10)
     with pytest.raises(InputError, match=r"^WRONG_FORMAT"):
         image(tmp_path / "a.nii")
+
+
+def test_series_of_several_studies_are_told_apart(tmp_path: Path) -> None:
+    for k, study in enumerate(("1.7", "1.8", "1.7")):
+        tags = pydicom.dcmread(str(pydicom.data.get_testdata_file("CT_small.dcm")))
+        tags.SeriesInstanceUID, tags.SeriesNumber, tags.StudyInstanceUID = f"1.{k}", 9 - k, study
+        tags.save_as(tmp_path / f"{k}.dcm")
+    found = image(tmp_path)
+    assert [(s.study, s.number) for s in found.series] == [(1, "7"), (1, "9"), (2, "8")]
+    assert found.needs.startswith("3 series of 2 studies; choose one")
+    page = text(found)
+    assert "study" in page
+    assert "1.7" not in page
+    with pytest.raises(InputError, match=r"3 series of 2 studies: number 7"):
+        io.read(tmp_path)

@@ -14,9 +14,9 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.sample import Sample, Split
 from hounsfield.data.channels import read_case
 from hounsfield.data.dataset import ImageFile
-from hounsfield.data.masks import in_threads
 from hounsfield.io import scan, series
 from hounsfield.io.formats import FORMATS, Choices
+from hounsfield.io.headers import read_headers
 
 SPLITS: Final[dict[str, Split]] = {
     **dict.fromkeys(("train", "training", "tr"), "train"),
@@ -119,8 +119,8 @@ def dicom_headers(files: Iterable[Path]) -> dict[Path, series.Header]:
     """What the DICOM files among `files` say of patient and series; no pixel is read. What cannot be read as DICOM is not
     among them: reading the image will say why."""
     maybe = [f for f in files if io.suffix_member(f) in ("dicom", None)]
-    found = in_threads(series.read_header, maybe)
-    return {file: header for file, header in zip(maybe, found, strict=True) if header is not None}
+    found = zip(maybe, read_headers(maybe), strict=True)
+    return {file: header for file, header in found if header is not None}
 
 
 def _chosen(folder: Path, wanted: str, headers: Iterable[series.Header]) -> set[str]:

@@ -16,7 +16,7 @@ from hounsfield.io.sniff import describe
 from hounsfield.io.values import check_finite
 
 HEAD = 4096
-TITLES = {"dicom": "DICOM", "nifti": "NIfTI"}
+TITLES = {"dicom": "DICOM", "metaimage": "MetaImage", "mgh": "MGH", "nifti": "NIfTI", "nrrd": "NRRD"}
 
 
 def read(path: str | Path, choices: Choices = DEFAULT) -> Image:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from hounsfield.core.errors import InputError
 from hounsfield.io import limits
@@ -22,7 +24,20 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 # A deflated file may expand to this, or to a hundred times its size where that is more.
 _DEFLATE_FLOOR = 64 << 20
 _DEFLATE_FACTOR = 100
-_TAGS: Final = ("ImageType", "Modality", "PatientID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Rows")
+_TAGS: Final = (
+    "ImageType",
+    "Modality",
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "SeriesNumber",
+    "SeriesDescription",
+    "SOPInstanceUID",
+    "FrameOfReferenceUID",
+    "Rows",
+)
+_LAST: Final = 0x00280010  # Rows: beyond it nothing is read
+_LARGE: Final = 1 << 20  # bytes of one read
 _NO_IMAGE: Final = ("RTDOSE", "SEG")
 _NUMBER: Final = re.compile(r"[+-]?\d+")
 
@@ -31,7 +46,7 @@ _NUMBER: Final = re.compile(r"[+-]?\d+")
 class Header:
     """patient: PatientID, for comparing only. series: SeriesInstanceUID, or the file's path. number, description: the
     series', "" where there is none. modality: "" where unknown. image: not a report, a dose, a segmentation. localizer: a scout
-    view."""
+    view. study, instance, frame: UIDs of the study, the image and the frame of reference, "" where there is none."""
 
     patient: str
     series: str
@@ -40,12 +55,16 @@ class Header:
     image: bool
     localizer: bool
     modality: str = ""
+    study: str = field(default="", compare=False)
+    instance: str = field(default="", compare=False)
+    frame: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
 class Series:
     """The images of one series. uid, number, description: each may be given to `Choices.series`. number, description, modality:
-    "" where the files have none. files: how many. localizer: all of them are scout views."""
+    "" where the files have none. files: how many. localizer: all of them are scout views. study: 1 for the first study of those
+    listed, and so on."""
 
     uid: str
     number: str
@@ -53,29 +72,39 @@ class Series:
     modality: str
     files: int
     localizer: bool
+    study: int = 1
 
 
-def series_of(files: Iterable[Path]) -> list[Series]:
-    """The series that the DICOM images among `files` belong to, by number."""
+def series_of(headers: Sequence[Header | None]) -> list[Series]:
+    """The series that the images with these headers belong to, by study in the order given, then by number."""
     found: dict[str, list[Header]] = {}
-    for file in files:
-        header = read_header(file)
+    for header in headers:
         if header is not None and header.image:
             found.setdefault(header.series, []).append(header)
+    studies = {study: k for k, study in enumerate(dict.fromkeys(h[0].study for h in found.values()), start=1)}
     listed = [
-        Series(uid, h[0].number, h[0].description, h[0].modality, files=len(h), localizer=all(one.localizer for one in h))
+        Series(
+            uid,
+            h[0].number,
+            h[0].description,
+            h[0].modality,
+            files=len(h),
+            localizer=all(one.localizer for one in h),
+            study=studies[h[0].study],
+        )
         for uid, h in found.items()
     ]
-    return sorted(listed, key=lambda s: (float(s.number) if _NUMBER.fullmatch(s.number) else math.inf, s.uid))
+    return sorted(listed, key=lambda s: (s.study, float(s.number) if _NUMBER.fullmatch(s.number) else math.inf, s.uid))
 
 
 def read_header(path: Path) -> Header | None:
     """What a file says of patient and series, no pixel being read; None for what cannot be read as DICOM."""
-    from pydicom import dcmread
+    from pydicom.filereader import read_partial
 
     try:
         with opened(path) as stream:
-            tags = dcmread(stream, specific_tags=list(_TAGS), stop_before_pixels=True)
+            # .real: pydicom compares its tags as Python code, plain numbers take a fifth of the time.
+            tags = read_partial(stream, stop_when=lambda tag, vr, length: tag.real > _LAST, specific_tags=_tags())
             return Header(
                 patient=str(tags.get("PatientID") or ""),
                 series=str(tags.get("SeriesInstanceUID") or path),
@@ -84,6 +113,9 @@ def read_header(path: Path) -> Header | None:
                 image="Rows" in tags and tags.get("Modality") not in _NO_IMAGE,
                 localizer="LOCALIZER" in [str(v).upper() for v in tags.get("ImageType") or ()],
                 modality=_text(tags, "Modality"),
+                study=_text(tags, "StudyInstanceUID"),
+                instance=_text(tags, "SOPInstanceUID"),
+                frame=_text(tags, "FrameOfReferenceUID"),
             )
     except Exception:  # pydicom raises whatever its parsers raise
         return None
@@ -102,6 +134,13 @@ def called(wanted: str, series: Mapping[str, tuple[str, str]]) -> list[str]:
     ]
 
 
+@cache
+def _tags() -> list[Any]:
+    from pydicom.tag import Tag
+
+    return [Tag(keyword) for keyword in _TAGS]
+
+
 def _text(tags: Dataset, keyword: str) -> str:
     """A tag that a series can do without."""
     try:
@@ -111,10 +150,19 @@ def _text(tags: Dataset, keyword: str) -> str:
     return "" if value is None else str(value)
 
 
+class _Bounded(io.BufferedReader):
+    """A file that is never asked for more than it has: memory is taken for what is asked for, and a header may claim 4 GiB."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _LARGE:
+            size = min(size, max(0, os.fstat(self.fileno()).st_size - self.tell()))
+        return super().read(size)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
     """The file's bytes; of a deflated one what they stand for, as Explicit VR Little Endian."""
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as raw, _Bounded(raw) as file:
         deflated = _DEFLATED.encode() in file.read(2048)
         file.seek(0)
         if not deflated:

@@ -46,13 +46,13 @@ class Plain:
 
 
 class Inflated:
-    """A gzip file, several members included, or with `raw` a bare deflate stream. Checksums are verified on reaching a
+    """A gzip file, several members included, a zlib stream, or with `raw` bare deflate. Checksums are verified on reaching a
     member's end. Raises InputError CORRUPT_PIXELS on damage."""
 
     def __init__(self, file: BufferedReader, path: Path, raw: bool = False) -> None:
         self.whole = False
         self._path = path
-        self._pieces = self._inflate(file, -zlib.MAX_WBITS if raw else zlib.MAX_WBITS | 16)
+        self._pieces = self._inflate(file, -zlib.MAX_WBITS if raw else zlib.MAX_WBITS | 32)
         self._left = memoryview(b"")
 
     def fill(self, out: memoryview) -> int:
@@ -107,3 +107,14 @@ def open_stream(file: BufferedReader, path: Path) -> Stream:
     packed = file.read(2) == GZIP
     file.seek(0)
     return Inflated(file, path) if packed else Plain(file, path.stat().st_size)
+
+
+def begins(head: bytes, count: int) -> bytes:
+    """Up to `count` first bytes of what a file that starts with `head` stands for: inflated where it is gzip; b"" where that is
+    damaged."""
+    if head[: len(GZIP)] != GZIP:
+        return head[:count]
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, count)
+    except zlib.error:
+        return b""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -100,7 +100,7 @@ def _undecided(path: Path, place: Path, choices: Choices, series: tuple[Series, 
     """What is known of `path`, whose files lie at `place`, while a choice is lacking. Raises `error` where the headers show
     nothing to choose from."""
     if error.code == "SEVERAL_SERIES":
-        return ImageFacts(path=str(path), format="dicom", series=series, needs=f"{len(series)} series; {error.fix}")
+        return ImageFacts(path=str(path), format="dicom", series=series, needs=f"{_counted(series)}; {error.fix}")
     told = io.peek(place, choices)
     if told.volumes < 2:
         raise error
@@ -145,15 +145,27 @@ def show(found: ImageFacts) -> RenderableType:
     blocks: list[RenderableType] = [facts_table(_rows(found))]
     if len(found.series) > 1:
         listed = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-        for heading in ("series", "description", "modality", "files", "UID ends in"):
+        several = _studies(found.series) > 1
+        for heading in (*(["study"] if several else []), "series", "description", "modality", "files", "UID ends in"):
             listed.add_column(heading, justify="right" if heading == "files" else "left")
         for s in found.series:
             kind = f"{s.modality} localizer" if s.localizer else s.modality
-            listed.add_row(*(Text(word) for word in (s.number or "-", s.description, kind, f"{s.files:,}", s.uid[-6:])))
+            words = (s.number or "-", s.description, kind, f"{s.files:,}", s.uid[-6:])
+            listed.add_row(*(Text(word) for word in (*([str(s.study)] if several else []), *words)))
         blocks += [Text(), listed]
     lines = [Text(f"note: {note}", style="yellow") for note in found.notes]
     lines += [Text(f"not read: {found.needs}", style="yellow")] if found.needs else []
     return Group(*blocks, *([Text()] if lines else []), *lines)
+
+
+def _studies(series: Sequence[Series]) -> int:
+    return len({s.study for s in series})
+
+
+def _counted(series: Sequence[Series]) -> str:
+    """13 series of 4 studies."""
+    studies = _studies(series)
+    return f"{len(series)} series{f' of {studies} studies' if studies > 1 else ''}"
 
 
 def _rows(found: ImageFacts) -> Iterator[tuple[str, str]]:

@@ -303,3 +303,31 @@ def test_an_xray_lies_on_its_detector_or_nowhere(tmp_path: Path, make_slice: Any
 def test_nothing_about_the_patient_is_kept(tmp_path: Path, make_slice: Any) -> None:
     image = io.read(make_slice(tmp_path / "a.dcm", PIXELS, SeriesDescription="SECRET study"))
     assert "SECRET" not in f"{image.meta}{image!r}{io.peek(tmp_path / 'a.dcm')}".upper()
+
+
+def test_a_mosaic_is_refused(tmp_path: Path, make_slice: Any) -> None:
+    path = make_slice(tmp_path / "a.dcm", np.zeros((4, 4), np.uint16), ImageType=["ORIGINAL", "PRIMARY", "MOSAIC"])
+    assert "slices side by side" in refused("WRONG_DIMENSION", path)
+
+
+@pytest.mark.parametrize("vr", [b"\x55\xe2", b"Ua"])
+def test_a_damaged_meta_header_is_named(tmp_path: Path, vr: bytes) -> None:
+    content = bytearray(packaged("rtdose.dcm").read_bytes())
+    at = content.index(b"\x02\x00\x02\x00UI") + 4
+    content[at : at + 2] = vr
+    (tmp_path / "a.dcm").write_bytes(content)
+    refused("BAD_HEADER", tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(12, 0), (12, 1), (16, 1), (16, 0)])
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+@pytest.mark.filterwarnings("ignore")
+def test_plain_pixels_are_pydicoms(tmp_path: Path, make_slice: Any, bits: int, signed: int, photometric: str) -> None:
+    """Also where the bits that are not used hold something else."""
+    pixels = RNG.integers(0, 65536, (6, 8), dtype=np.uint16)
+    tags = {"BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": signed, "PhotometricInterpretation": photometric}
+    path = make_slice(tmp_path / "a.dcm", pixels, **tags)
+    expected = pydicom.dcmread(path).pixel_array
+    if photometric == "MONOCHROME1":
+        expected = (-1 if signed else 2**bits - 1) - expected.astype(np.int64)
+    np.testing.assert_array_equal(io.read(path).array[0], expected)

@@ -141,3 +141,7 @@ def test_a_fault_in_an_archive_names_the_file_in_it(folder: Path, tmp_path: Path
     line = refused("DUPLICATE_UID", zipped(folder, tmp_path / "scans.zip"), series="7")
     assert str(tmp_path / "scans.zip") in line
     assert "hounsfield-" not in line
+
+
+def test_a_name_that_no_file_can_have(disc: Path) -> None:
+    assert "zero byte" in refused("BAD_HEADER", changed(disc, "scans", "0\0.dcm"))

@@ -12,8 +12,9 @@ _DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory Storage
 
 
 def is_directory(file: File) -> bool:
-    """Whether the file is a DICOMDIR."""
-    return str(file.tags.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY
+    """Whether the file is a DICOMDIR. Raises InputError BAD_HEADER."""
+    with parsing(file.path):
+        return str(file.tags.file_meta.get("MediaStorageSOPClassUID", "")) == _DIRECTORY
 
 
 def images_of(path: Path) -> list[Path]:
@@ -25,6 +26,14 @@ def images_of(path: Path) -> list[Path]:
     root = path.parent.resolve()
     found: list[Path] = []
     for parts in _references(path):
+        if "\0" in "".join(parts):
+            raise InputError(
+                "BAD_HEADER",
+                path,
+                found="a file name with a zero byte",
+                expected="names of files",
+                fix="copy it again, or name the folder instead",
+            )
         file = root.joinpath(*parts)
         if not file.resolve().is_relative_to(root):
             raise InputError(

@@ -56,8 +56,8 @@ class Frame:
 
 
 def check(file: File) -> None:
-    """Raises InputError for what makes the pixels unreadable: WRONG_FORMAT (no image), MISSING_TAG, BAD_HEADER, TOO_LARGE
-    (before anything is allocated), TRUNCATED."""
+    """Raises InputError for what makes the pixels unreadable: WRONG_FORMAT (no image), WRONG_DIMENSION (a mosaic), MISSING_TAG,
+    BAD_HEADER, TOO_LARGE (before anything is allocated), TRUNCATED."""
     path = file.path
     if not file.is_image:
         kind = file.get("SOPClassUID")
@@ -67,6 +67,14 @@ def check(file: File) -> None:
             found=f"DICOM without an image ({getattr(kind, 'name', 'no SOP class')})",
             expected="a DICOM image",
             fix="choose the image files",
+        )
+    if file.is_mosaic:
+        raise InputError(
+            "WRONG_DIMENSION",
+            path,
+            found="a mosaic: slices side by side in one plane",
+            expected="one slice a plane",
+            fix="unfold it with dcm2niix, or export it as an enhanced multi-frame file",
         )
     for keyword in _REQUIRED:
         if file.get(keyword) is None:

@@ -72,7 +72,8 @@ def choose_series(folder: Path, files: Sequence[File], choices: Choices) -> tupl
         raise InputError(
             "SEVERAL_SERIES",
             folder,
-            found=f"{len(series)} series: {listed}" + (f", {len(chosen)} of them {choices.series!r}" if choices.series else ""),
+            found=f"{len(series)} series{_of_studies(files)}: {listed}"
+            + (f", {len(chosen)} of them {choices.series!r}" if choices.series else ""),
             expected="one series",
             fix="choose one with --series, by its number or the end of its UID",
         )
@@ -80,6 +81,11 @@ def choose_series(folder: Path, files: Sequence[File], choices: Choices) -> tupl
     scans = [file for file in series[uid] if not file.is_localizer]
     out = sum(file.is_localizer for file in (series[uid] if choices.series else files))
     return scans or series[uid], ((f"{out} localizer images were left out",) if scans and out else ())
+
+
+def _of_studies(files: Sequence[File]) -> str:
+    studies = {str(file.get("StudyInstanceUID", "")) for file in files}
+    return f" of {len(studies)} studies" if len(studies) > 1 else ""
 
 
 def _matching(series: Mapping[str, list[File]], wanted: str | None) -> list[str]:

@@ -18,6 +18,7 @@ from hounsfield.io.formats._dicom_file import File, read_file
 from hounsfield.io.formats._dicom_frames import check, frames_of
 from hounsfield.io.formats._dicom_pixels import is_colour, is_lossy, pixels, stored_dtype
 from hounsfield.io.formats._dicom_stack import Stack, choose_series, single, stack, volumes_of
+from hounsfield.io.headers import read_headers
 from hounsfield.io.scan import files as files_below
 from hounsfield.io.series import Series, series_of
 
@@ -93,8 +94,8 @@ def peek(path: Path, choices: Choices) -> Peek:
 def series(path: Path) -> list[Series]:
     """The series of a file, folder or DICOMDIR, by number, from the headers alone."""
     if path.is_dir():
-        return series_of(files_below(path))
-    return series_of(images_of(path) if is_directory(read_file(path)) else [path])
+        return series_of(read_headers(files_below(path)))
+    return series_of(read_headers(images_of(path) if is_directory(read_file(path)) else [path]))
 
 
 def _layout(path: Path, choices: Choices) -> _Layout:

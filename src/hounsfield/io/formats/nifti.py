@@ -1,8 +1,8 @@
-"""NIfTI-1 and NIfTI-2: one file or a .hdr/.img pair, plain or gzip."""
+"""NIfTI-1 and NIfTI-2, one file or a .hdr/.img pair, plain or gzip; and Analyze 7.5, which such pairs were before."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image, Meta
 from hounsfield.io import limits
 from hounsfield.io.formats import Choices, Peek
+from hounsfield.io.formats import _analyze_header as analyze
+from hounsfield.io.formats._layout import Layout, Role, check_claim, storable, world_of
 from hounsfield.io.formats._nifti_affine import affine_of, check_spacing
-from hounsfield.io.stream import GZIP, Inflated, open_stream
+from hounsfield.io.stream import GZIP, begins, open_stream
 from hounsfield.io.values import rescaled
 
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz")
@@ -27,38 +29,19 @@ _MAGICS = (b"n+1", b"ni1", b"n+2", b"ni2")
 _VECTORS = (1005, 1006, 1007, 2003, 2004)
 # A qform is written where it repeats the affine to this part of a voxel.
 _SHEAR = 1e-3
-# Bytes after the voxels that are passed over to reach the gzip checksum; more is a bomb or a wrong header.
-_SLACK = 1 << 20
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Where voxels lie in the file: `channels` blocks of `volumes` volumes of geometry.shape, from `offset` on in `data`."""
-
-    data: Path
-    offset: int
-    geometry: Geometry
-    channels: int
-    volumes: int
-    dtype: np.dtype[Any]
-    slope: float
-    inter: float
-    notes: tuple[str, ...]
+_ROLES: tuple[Role, ...] = ("space", "space", "space", "volumes", "channels")
 
 
 def recognises(path: Path, head: bytes) -> bool:
-    """NIfTI's header size and magic, in either byte order, under gzip or not; an .img file beside its header."""
+    """NIfTI's header size and magic, in either byte order, under gzip or not; an .hdr file of Analyze; an .img file beside its
+    header."""
     if _header_of(path) != path:
         return True
-    if head[:2] == GZIP:
-        import zlib
-
-        try:
-            head = zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, 1024)
-        except zlib.error:
-            return False
+    head = begins(head, 1024)
     size = _header_size(head)
-    return size is not None and (len(head) < size or head[_SIZES[size] :][:3] in _MAGICS)
+    if size is None or len(head) < size or _has_magic(head, size):
+        return size is not None
+    return path.name.lower().endswith((".hdr", ".hdr.gz")) and analyze.recognises(head)
 
 
 def read(path: Path, choices: Choices) -> Image:
@@ -68,28 +51,20 @@ def read(path: Path, choices: Choices) -> Image:
     Raises InputError TRUNCATED, TOO_LARGE, EXPANDS_TOO_FAR, CORRUPT_PIXELS, BAD_HEADER, BAD_SPACING, BAD_AFFINE,
     AFFINE_CONFLICT, WRONG_DIMENSION.
     """
-    layout = _layout(path, choices)
-    array = _voxels(path, layout, _volume(path, layout, choices))
-    notes = layout.notes
+    layout, slope, inter = _layout(path, choices)
+    array, notes = layout.load(path, choices), layout.notes
     if layout.dtype.fields is not None:
         array, notes = _colours(array, notes)
-    elif not array.dtype.isnative:
-        array = array.byteswap(inplace=True).view(array.dtype.newbyteorder("="))
-    array = rescaled(array, layout.slope, layout.inter)
+    array = rescaled(array, slope, inter)
     return Image(array, layout.geometry, Meta(format="nifti", notes=notes))
 
 
 def peek(path: Path, choices: Choices) -> Peek:
     """The header alone; of a gzip file its first bytes are inflated."""
-    layout = _layout(path, choices)
-    colours = layout.dtype.fields is not None
-    return Peek(
-        format="nifti",
-        geometry=layout.geometry,
-        channels=3 if colours else layout.channels,
-        dtype=np.dtype(np.uint8) if colours else layout.dtype.newbyteorder("="),
-        volumes=layout.volumes,
-    )
+    found = _layout(path, choices)[0].peek("nifti")
+    if found.dtype.fields is not None:
+        return replace(found, channels=3, dtype=np.dtype(np.uint8))
+    return found
 
 
 def write(image: Image, path: Path) -> None:
@@ -107,7 +82,7 @@ def write(image: Image, path: Path) -> None:
     # (C, d, h, w) -> (w, h, d) or, with channels, (w, h, d, 1, C)
     voxels = spatial.transpose(3, 2, 1, 0)
     voxels = voxels[..., 0] if image.channels == 1 else voxels[:, :, :, np.newaxis, :]
-    affine = _world(image.geometry)
+    affine = world_of(image.geometry)
     kind: Any = Nifti2Image if max(voxels.shape) > np.iinfo(np.int16).max else Nifti1Image
     out = kind(voxels, None, dtype=voxels.dtype)
     out.header.set_xyzt_units("mm", "sec")
@@ -131,26 +106,43 @@ def _header_of(path: Path) -> Path:
     return next((header for header in beside if header.is_file()), path)
 
 
+def _has_magic(head: bytes, size: int) -> bool:
+    return head[_SIZES[size] :][:3] in _MAGICS
+
+
 def _header_size(head: bytes) -> int | None:
     return next((s for s in _SIZES if head[:4] in (s.to_bytes(4, "little"), s.to_bytes(4, "big"))), None)
 
 
-def _layout(path: Path, choices: Choices) -> _Layout:
-    """The header, checked. Raises as `read` does."""
+def _header(path: Path, file: Path) -> Any:
+    """nibabel's header, of NIfTI or, where it has no magic, of Analyze. Raises InputError TRUNCATED, BAD_HEADER."""
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
-    from nibabel.spatialimages import HeaderDataError
+    from nibabel.spm2analyze import Spm2AnalyzeHeader
 
-    file = _header_of(path)
     with file.open("rb") as stream:
         block = bytearray(max(_SIZES))
         got = open_stream(stream, path).fill(memoryview(block))
-    size = _header_size(bytes(block)) or min(_SIZES)
+    head = bytes(block)
+    size = _header_size(head) or min(_SIZES)
     if got < size:
         raise limits.truncated(path, got, size, "header")
     kind: Any = Nifti1Header if size == 348 else Nifti2Header
-    order = "<" if block[:4] == size.to_bytes(4, "little") else ">"
-    header = kind(bytes(block[:size]), endianness=order, check=False)
+    if not _has_magic(head, size):
+        if not analyze.recognises(head):
+            raise _bad(path, "a header without a magic", "NIfTI or Analyze 7.5")
+        kind = Spm2AnalyzeHeader
+    order = "<" if head[:4] == size.to_bytes(4, "little") else ">"
+    return kind(head[:size], endianness=order, check=False)
+
+
+def _layout(path: Path, choices: Choices) -> tuple[Layout, float, float]:
+    """The header, checked; slope and intercept. Raises as `read` does."""
+    from nibabel.spatialimages import HeaderDataError
+
+    file = _header_of(path)
+    header = _header(path, file)
+    magic = header["magic"].item()[:3] if "magic" in header else b""
 
     dims = [int(d) for d in header["dim"]]
     rank = dims[0]
@@ -166,7 +158,7 @@ def _layout(path: Path, choices: Choices) -> _Layout:
             fix="cut the axes out",
         )
     w, h, d, volumes, channels = sizes[:5]
-    if channels == 1 and int(header["intent_code"]) in _VECTORS:
+    if channels == 1 and magic and int(header["intent_code"]) in _VECTORS:
         volumes, channels = 1, volumes
     try:
         dtype = np.dtype(header.get_data_dtype())
@@ -178,22 +170,27 @@ def _layout(path: Path, choices: Choices) -> _Layout:
         raise _bad(path, f"colours with dim = {dims}", "one colour a voxel")
 
     spatial = (h, w) if d == 1 else (d, h, w)
-    limits.claimed(path, (channels, *spatial), dtype.itemsize * 8)
+    sizes = [w, h, d, volumes, channels]
+    check_claim(path, dtype, sizes, _ROLES)
     check_spacing(path, header, len(spatial))
-    affine, notes = affine_of(path, header, (w, h, d), choices)
+    affine, notes = affine_of(path, header, (w, h, d), choices) if magic else analyze.affine_of(file, header)
     geometry = Geometry(spatial, affine[:, [1, 0, 3]] if d == 1 else affine[:, [2, 1, 0, 3]])
 
     offset = float(header["vox_offset"])
-    single = header["magic"].item()[:3] in (b"n+1", b"n+2")
-    if not np.isfinite(offset) or offset < (size if single else 0) or not offset.is_integer():
-        raise _bad(path, f"vox_offset = {offset:g}", f"a whole number of at least {size}")
+    single = magic in (b"n+1", b"n+2")
+    least = header.sizeof_hdr if single else 0
+    if not np.isfinite(offset) or offset < least or not offset.is_integer():
+        raise _bad(path, f"vox_offset = {offset:g}", f"a whole number of at least {least}")
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or not np.isfinite(slope) or dtype.fields is not None:
         slope, inter = 1.0, 0.0  # the standard: 0 means no scaling; nibabel writes NaN for the same
     elif not np.isfinite(inter):
         raise _bad(path, f"scl_inter = {inter:g}", "a finite number beside scl_slope")
     data = file if single else _image_of(file)
-    return _Layout(data, int(offset), geometry, channels, volumes, dtype, slope, inter, notes)
+    with data.open("rb") as stream:
+        packed = stream.read(len(GZIP)) == GZIP
+    layout = Layout(data, dtype, tuple(sizes), _ROLES, geometry, packed=packed, skip=int(offset), notes=notes)
+    return layout, slope, inter
 
 
 def _image_of(header: Path) -> Path:
@@ -211,78 +208,6 @@ def _image_of(header: Path) -> Path:
     )
 
 
-def _volume(path: Path, layout: _Layout, choices: Choices) -> int:
-    """Index of the volume to read. Raises InputError WRONG_DIMENSION where it must be chosen, or is not there."""
-    chosen = 0 if choices.volume is None and layout.volumes == 1 else choices.volume
-    if chosen is None or not 0 <= chosen < layout.volumes:
-        shape = (*reversed(layout.geometry.shape), layout.volumes)
-        raise InputError(
-            "WRONG_DIMENSION",
-            path,
-            found=f"{layout.volumes} volumes, shape {shape}" + ("" if chosen is None else f", and --volume {chosen}"),
-            expected="one volume",
-            fix=f"choose one with --volume 0 to --volume {layout.volumes - 1}",
-        )
-    return chosen
-
-
-def _voxels(path: Path, layout: _Layout, volume: int) -> npt.NDArray[Any]:
-    """(C, *spatial) in the stored dtype: x runs fastest in the file, so it comes in C order of (d, h, w) as it lies."""
-    shape = (layout.channels, *layout.geometry.shape)
-    one = layout.dtype.itemsize * int(np.prod(layout.geometry.shape, dtype=np.int64))
-    needed = one * layout.volumes * layout.channels
-    size = layout.data.stat().st_size
-    with layout.data.open("rb") as file:
-        stream = open_stream(file, path)
-        packed = isinstance(stream, Inflated)
-        holds = size * limits.DEFLATE_RATIO if packed else size
-        if layout.offset + needed > holds and not packed:
-            raise limits.truncated(path, max(0, size - layout.offset), needed, "voxels")
-        if layout.offset + needed > holds:
-            raise InputError(
-                "TOO_LARGE",
-                path,
-                found=f"a claim of {limits.size_text(needed)} of voxels by {size} bytes of gzip",
-                expected=f"at most {holds} bytes, all that these can hold",
-                fix="copy or export the file again",
-            )
-        array = np.empty(shape, dtype=layout.dtype)
-        found = -layout.offset + stream.skip(layout.offset)
-        for channel in range(layout.channels):
-            before = one * volume
-            after = one * (layout.volumes - 1 - volume)
-            parts = (
-                stream.skip(before) if before else 0,
-                stream.fill(array[channel].reshape(-1).view(np.uint8).data),
-                stream.skip(after) if after else 0,
-            )
-            found += sum(parts)
-        if found < needed:
-            raise limits.truncated(path, max(0, found), needed, "voxels")
-        if packed:
-            _check_end(path, size, stream.skip(_SLACK), stream.whole)
-    return array
-
-
-def _check_end(path: Path, size: int, beyond: int, whole: bool) -> None:
-    if beyond >= _SLACK:
-        raise InputError(
-            "EXPANDS_TOO_FAR",
-            path,
-            found=f"more than {beyond} bytes after the voxels that the header claims",
-            expected="the end of the compressed data",
-            fix="check where the file came from, or repair its header",
-        )
-    if not whole:
-        raise InputError(
-            "TRUNCATED",
-            path,
-            found=f"{size} bytes of gzip without its end",
-            expected="its checksum after the voxels",
-            fix="copy or export the file again",
-        )
-
-
 def _colours(array: npt.NDArray[Any], notes: tuple[str, ...]) -> tuple[npt.NDArray[np.uint8], tuple[str, ...]]:
     """Structured RGB or RGBA voxels (1, *spatial) -> (3, *spatial) uint8."""
     names = array.dtype.names or ()
@@ -293,27 +218,13 @@ def _colours(array: npt.NDArray[Any], notes: tuple[str, ...]) -> tuple[npt.NDArr
 
 def _storable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """The array in a dtype that NIfTI readers know, values unchanged."""
-    if array.dtype == np.float16:
-        return array.astype(np.float32)
-    if array.dtype == np.bool_:
-        return array.astype(np.uint8)
+    array = storable(array)
     if array.dtype.kind in "iu" and array.dtype.itemsize == 8:
         low, high = int(array.min()), int(array.max())
         kinds = (np.uint8, np.int16, np.uint16, np.int32)
         fits = (k for k in kinds if np.iinfo(k).min <= low and high <= np.iinfo(k).max)
         return array.astype(next(fits, array.dtype))
     return array
-
-
-def _world(geometry: Geometry) -> npt.NDArray[np.float64]:
-    """The affine (4, 4) of (x, y, z); a 2D grid's third axis is 1 mm along its normal."""
-    if geometry.ndim == 3:
-        return np.asarray(geometry.affine[:, [2, 1, 0, 3]])
-    affine = np.zeros((4, 4))
-    affine[:, [0, 1, 3]] = geometry.affine[:, [1, 0, 2]]
-    normal = np.cross(affine[:3, 0], affine[:3, 1])
-    affine[:3, 2] = normal / np.linalg.norm(normal)
-    return affine
 
 
 def _bad(path: Path, found: str, expected: str) -> InputError:
