@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader
@@ -58,6 +59,8 @@ def opened(path: Path, choices: Choices) -> Iterator[tuple[Any, int]]:
         try:
             picture = getattr(importlib.import_module(f"PIL.{module}"), str(kind))(file)
             _within(path, picture)
+            if kind == "PngImageFile":
+                deque(_chunks(path), maxlen=0)  # Pillow takes memory for what a chunk claims before it reads
             frames = int(getattr(picture, "n_frames", 1))
             if choices.frame is not None:
                 if not 0 <= choices.frame < frames:
@@ -123,27 +126,33 @@ def _corrupt(path: Path, found: str, expected: str) -> InputError:
 
 
 def check_png(path: Path) -> None:
-    """Walks a PNG's chunks and compares their checksums, which Pillow skips for pixels.
+    """Compares the checksums of a PNG's chunks, which Pillow skips for pixels.
 
     Raises InputError TRUNCATED (bytes found and needed), CORRUPT_PIXELS (the chunk).
     """
-    size = path.stat().st_size
     with path.open("rb") as file:
-        at = file.seek(len(PNG))
-        while True:
-            start = file.read(8)
-            length = int.from_bytes(start[:4], "big")
-            end = at + 12 + (length if len(start) == 8 else 0)
-            if end > size:
-                raise limits.truncated(path, size, end, "the file")
-            crc = zlib.crc32(start[4:8])
+        for name, at, length in _chunks(path):
+            file.seek(at + 8)
+            crc = zlib.crc32(name)
             left = length
             while left:
                 piece = file.read(min(left, 1 << 20))
                 crc = zlib.crc32(piece, crc)
                 left -= len(piece)
             if int.from_bytes(file.read(4), "big") != crc:
-                raise _corrupt(path, f"a damaged chunk {start[4:8].decode('latin-1')!r} at byte {at}", "its checksum")
-            if start[4:8] == b"IEND":
-                return
+                raise _corrupt(path, f"a damaged chunk {name.decode('latin-1')!r} at byte {at}", "its checksum")
+
+
+def _chunks(path: Path) -> Iterator[tuple[bytes, int, int]]:
+    """Name, place and length of each chunk of a PNG, without what it holds. Raises InputError TRUNCATED."""
+    size, at, name = path.stat().st_size, len(PNG), b""
+    with path.open("rb") as file:
+        while name != b"IEND":
+            file.seek(at)
+            start = file.read(8)
+            length, name = int.from_bytes(start[:4], "big"), start[4:]
+            end = at + 12 + (length if len(start) == 8 else 0)
+            if end > size:
+                raise limits.truncated(path, size, end, "the file")
+            yield name, at, length
             at = end

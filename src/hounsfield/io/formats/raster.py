@@ -26,6 +26,7 @@ _CONVERTED = {"CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB"}
 # TIFF compressions that change values.
 _LOSSY = {"jpeg", "tiff_jpeg", "webp", "jpeg2000", "lerc"}
 _ORIENTATION = 0x0112
+_BAND = 1 << 22  # pixels that are copied out of Pillow at a time
 # EXIF orientation: what turns (C, H, W) upright.
 _UPRIGHT = {
     2: lambda a: a[:, :, ::-1],
@@ -144,19 +145,16 @@ def _pixels(path: Path, picture: Any) -> tuple[Array, tuple[tuple[int, int, int]
             notes += (f"alpha was dropped: {int((alpha != 255).sum())} of {alpha.size} pixels are not opaque",)
         colours = _ALPHA[picture.mode]
         palette = picture.getpalette() if colours == "P" else None
-        planes = np.asarray(picture)[..., : len(picture.mode) - 1]
-        array = np.ascontiguousarray(planes.transpose(2, 0, 1))
-        return array, _triples(palette), notes
+        return _copied(picture, len(picture.mode) - 1, np.uint8), _triples(palette), notes
     if "transparency" in picture.info:
         notes += ("transparency was dropped",)
     if picture.mode == "RGB":
-        return np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1)), None, notes
+        return _copied(picture, 3, np.uint8), None, notes
     if picture.mode in _GREY or picture.mode.startswith("I;16"):
-        plane = np.asarray(picture)
         wanted = np.uint16 if picture.mode.startswith("I;16") else _GREY[picture.mode]
-        array = plane.astype(wanted)[np.newaxis]
+        array = _copied(picture, 1, wanted)
         if picture.format == "TIFF" and picture.mode == "I;16" and picture.tag_v2.get(262) == 0:
-            array = np.iinfo(np.uint16).max - array  # Pillow inverts "white is zero" in 8 bits, not in 16
+            np.subtract(np.iinfo(np.uint16).max, array, out=array)  # Pillow inverts "white is zero" in 8 bits, not in 16
         return array, _triples(picture.getpalette() if picture.mode == "P" else None), notes
     raise InputError(
         "UNSUPPORTED_SYNTAX",
@@ -165,6 +163,18 @@ def _pixels(path: Path, picture: Any) -> tuple[Array, tuple[tuple[int, int, int]
         expected="grey, RGB or palette",
         fix="convert it, for example to PNG",
     )
+
+
+def _copied(picture: Any, channels: int, dtype: Any) -> Array:
+    """The first `channels` of a loaded Pillow picture as (channels, H, W). Band by band: at once, Pillow hands out its pixels
+    twice over, which for a slide of gigabytes is several times its memory."""
+    width, height = picture.size
+    out = np.empty((channels, height, width), dtype=dtype)
+    rows = max(1, _BAND // width)
+    for top in range(0, height, rows):
+        band = np.asarray(picture.crop((0, top, width, min(top + rows, height))))
+        out[:, top : top + rows] = band if band.ndim == 2 else band.transpose(2, 0, 1)[:channels]
+    return out
 
 
 def _triples(palette: list[int] | None) -> tuple[tuple[int, int, int], ...] | None:
