@@ -51,3 +51,17 @@ def test_an_array_shorter_than_its_header_says(tmp_path: Path) -> None:
     (tmp_path / "a.npy").write_bytes(whole[:-1])
     with pytest.raises(InputError, match=r"TRUNCATED .*799 .*800"):
         stored(tmp_path / "a.npy")
+
+
+def test_a_header_that_claims_gigabytes_takes_no_memory(tmp_path: Path) -> None:
+    """NumPy would ask for what version 2 says of its header's length."""
+    import tracemalloc
+
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x02\x00" + (2**32 - 1).to_bytes(4, "little") + b"{'descr'")
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError, match="TRUNCATED"):
+            stored(tmp_path / "a.npy")
+        assert tracemalloc.get_traced_memory()[1] < 100 << 20
+    finally:
+        tracemalloc.stop()

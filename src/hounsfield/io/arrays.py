@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zipfile
@@ -33,6 +34,7 @@ ZIP_FAULTS = (
     RuntimeError,
     ValueError,
 )
+_HEAD = 1 << 16  # bytes that are read for a header: NumPy takes memory for all that it claims to have, and believes 10,000
 _FIX = "copy or export the file again"
 
 
@@ -112,17 +114,18 @@ def opened(path: Path, member: zipfile.ZipInfo | None) -> Iterator[IO[bytes]]:
 def _header(path: Path, member: zipfile.ZipInfo | None) -> Stored:
     name = member.filename if member else "the array"
     with opened(path, member) as file:
+        head = io.BytesIO(file.read(_HEAD))
         try:
-            version = np.lib.format.read_magic(file)
+            version = np.lib.format.read_magic(head)
             parse = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, fortran, dtype = parse(file)
+            shape, fortran, dtype = parse(head)
         # NumPy parses the header as Python text, and lets through what the parser raises.
         except (ValueError, SyntaxError, TokenError) as error:
             size = path.stat().st_size if member is None else member.file_size
             code = "TRUNCATED" if str(error).startswith("EOF") else "BAD_HEADER"
             found = f"{name} of {size} bytes: {error}"
             raise InputError(code, path, found=found, expected="a NumPy header", fix=_FIX) from error
-        start = file.tell()
+        start = head.tell()
     if dtype.hasobject:
         raise InputError(
             "UNSAFE_FILE",
