@@ -132,7 +132,9 @@ def read(path: Path, choices: Choices) -> Dataset:
         )
         for case, own in images.items()
     ]
-    kind, classes, voxels = None, (), {}
+    kind: str | None = None
+    classes: tuple[Class, ...] = ()
+    voxels: dict[str, dict[int, int]] = {}
     if masks:
         samples, classes, voxels = _with_masks(path, samples, images, masks, choices)
         kind = "segmentation"
@@ -164,7 +166,7 @@ def _files(path: Path) -> list[_File]:
         if not hit or hit["subject"] not in parts[:-2] or (parts[0] != hit["subject"] and parts[0] != "derivatives"):
             continue
         *entities, suffix = hit["rest"][1:].split("_")
-        pairs = dict(e.split("-", 1) if "-" in e else (e, "") for e in entities)
+        pairs = {e.partition("-")[0]: e.partition("-")[2] for e in entities}
         pipeline = "" if parts[0] == hit["subject"] else "/".join(parts[1 : parts.index(hit["subject"])]) or "derivatives"
         found.append(_File(file, (hit["subject"], hit["session"] or ""), parts[-2], pairs, suffix, pipeline))
     return found
