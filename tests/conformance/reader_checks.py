@@ -237,9 +237,25 @@ def yolo(folder: Path) -> None:
     (folder / "data.yaml").write_text("train: images\nnames: [lesion]\n")
 
 
+def bids(folder: Path) -> None:
+    write_dataset(folder / "derivatives", "segmentation", ndim=3, n=CASES)
+    (folder / "derivatives" / "dataset.json").unlink()
+    for k, image in enumerate(sorted((folder / "derivatives" / "imagesTr").iterdir())):
+        name = f"sub-{k // 2:02d}_ses-{k % 2}"
+        for top, kind, source in (
+            (folder, "T1w", image),
+            (folder / "derivatives" / "manual", "dseg", folder / "derivatives" / "labelsTr" / image.name.replace("_0000", "")),
+        ):
+            place = top / name.replace("_", "/") / "anat"
+            place.mkdir(parents=True)
+            source.rename(place / f"{name}_{kind}.nii.gz")
+    (folder / "participants.tsv").write_text("participant_id\tAge\tgroup\nsub-00\t30\tcontrol\nsub-01\tn/a\tpatient\n")
+
+
 # A reader without an example here has its layout tested in its own file alone.
 EXAMPLES: dict[str, Callable[[Path], None]] = {
-    f.__name__: f for f in (nnunet, class_folders, images, image_masks, manifest, msd, medmnist, coco, voc, yolo, dicom_studies)
+    f.__name__: f
+    for f in (nnunet, class_folders, images, image_masks, manifest, msd, medmnist, coco, voc, yolo, bids, dicom_studies)
 }
 
 

@@ -91,7 +91,7 @@ def test_bids_subjects_are_patients_unasked(tmp_path: Path, volume: Callable[...
     for name in ("sub-01/anat/sub-01_T1w", "sub-01/anat/sub-01_T2w", "sub-02/anat/sub-02_T1w"):
         volume(tmp_path / f"{name}.nii.gz", noise(len(name), 4, 4, 4))
     volume(tmp_path / "sub-03_T1w.nii.gz", noise(9, 4, 4, 4))
-    data = open_dataset(tmp_path)
+    data = open_dataset(tmp_path, "images")
     assert (data.reader, data.kind) == ("images", None)
     assert {s.id: s.patient for s in data.samples} == {
         "sub-01/anat/sub-01_T1w": "sub-01",
