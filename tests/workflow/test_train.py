@@ -129,7 +129,7 @@ def test_overwrite_never_removes_a_folder_that_is_no_run(phantoms: Path, tmp_pat
 
 def test_an_unlabelled_folder_cannot_be_trained_on(phantoms: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match=r"UNKNOWN_LAYOUT .*imagesTr: found class_folders: no .*; image_masks: no .*; nnunet: no "
+        InputError, match=r"UNKNOWN_LAYOUT .*imagesTr: found bids: no .*; class_folders: no .*; image_masks: no .*; nnunet: no "
     ):
         train(phantoms / "imagesTr", tmp_path / "run", STEPS)
     assert not (tmp_path / "run").exists()
