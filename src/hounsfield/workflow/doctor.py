@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 EXTRAS: Final = {"dicom": "compressed DICOM: JPEG, JPEG-LS, JPEG 2000; DICOM results", "notebook": "the notebooks"}
-MODULES: Final = {"pillow": "PIL"}  # imported under another name than installed
+MODULES: Final = {"pillow": "PIL", "pyyaml": "yaml"}  # imported under another name than installed
 ENOUGH_DISK: Final = 5 * 2**30  # bytes free, below which something is said
 ENOUGH_MEMORY: Final = 4 * 2**30
 
