@@ -62,4 +62,4 @@ def load_yaml(file: Path, code: str) -> Any:
                 expected="plain text, numbers, lists and mappings",
                 fix="remove the tag",
             ) from error
-        raise InputError(code, file, found=f"{what}{at}", expected="YAML", fix="mend that line") from error
+        raise InputError(code, file, found=f"no YAML ({what}{at})", expected="plain YAML", fix="mend that line") from error

@@ -10,13 +10,13 @@ from __future__ import annotations
 from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
-from torch import Tensor, nn
+from torch import nn
 
 from hounsfield.core import plan
 from hounsfield.models.parts import pyramid
 from hounsfield.models.parts.attention import AttentionBlock
-from hounsfield.models.parts.blocks import STANDARDISED_CONV, ConvBlock, ResidualBlock, Style, group_norm, initialise
-from hounsfield.models.parts.pyramid import Head, Pyramid
+from hounsfield.models.parts.blocks import STANDARDISED_CONV, ConvBlock, ResidualBlock, Style, group_norm
+from hounsfield.models.parts.pyramid import Detector
 
 OUTPUT: Literal["boxes"] = "boxes"
 
@@ -44,47 +44,24 @@ class Options(plan.Options):
         return self
 
 
-class FCOSAttention(nn.Module):
-    """(B, C, *spatial) -> a tuple of maps (B, K + 2n, *spatial / stride), from fine to coarse."""
-
-    def __init__(self, options: Options, in_channels: int, out_channels: int, ndim: int) -> None:
-        super().__init__()
-        steps = pyramid.steps(options.strides, ndim)
-        self.stride = stride(options, ndim)
-        widths = pyramid.widths(options.width, options.max_width, len(steps))
-        window = (options.window if ndim == 2 else max(2, options.window // 2),) * ndim
-        stages: list[nn.Module] = [ConvBlock(STYLE, in_channels, widths[0], (5,) * ndim, steps[0])]
-        for k in range(1, len(steps)):
-            blocks: list[nn.Module] = []
-            if k < CONVOLVED:
-                blocks.append(ResidualBlock(STYLE, widths[k - 1], widths[k], (3,) * ndim, steps[k]))
-                more = options.blocks - 1
-                blocks += [ResidualBlock(STYLE, widths[k], widths[k], (3,) * ndim, (1,) * ndim) for _ in range(more)]
-            else:
-                blocks.append(ConvBlock(STYLE, widths[k - 1], widths[k], (3,) * ndim, steps[k]))
-                blocks += [AttentionBlock(widths[k], window, shift=bool(b % 2)) for b in range(options.blocks)]
-            stages.append(nn.Sequential(*blocks))
-        self.stages = nn.ModuleList(stages)
-        self.finest = options.finest - 1
-        wide = 2 * options.width
-        self.pyramid = Pyramid(STYLE, widths[self.finest :], wide, ndim)
-        self.head = Head(STYLE, wide, out_channels, len(steps) - self.finest, ndim, options.depth)
-        initialise(self)
-        self.head.begin()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        pyramid.check_size(x.shape[2:], self.stride)
-        levels = []
-        for stage in self.stages:
-            x = stage(x)
-            levels.append(x)
-        out: tuple[Tensor, ...] = self.head(self.pyramid(levels[self.finest :]))
-        return out
-
-
 def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:
-    """See FCOSAttention; out_channels: classes."""
-    return FCOSAttention(options, in_channels, out_channels, ndim)
+    """See Detector; out_channels: classes."""
+    steps = pyramid.steps(options.strides, ndim)
+    widths = pyramid.widths(options.width, options.max_width, len(steps))
+    window = (options.window if ndim == 2 else max(2, options.window // 2),) * ndim
+    stages: list[nn.Module] = [ConvBlock(STYLE, in_channels, widths[0], (5,) * ndim, steps[0])]
+    for k in range(1, len(steps)):
+        blocks: list[nn.Module] = []
+        if k < CONVOLVED:
+            blocks.append(ResidualBlock(STYLE, widths[k - 1], widths[k], (3,) * ndim, steps[k]))
+            more = options.blocks - 1
+            blocks += [ResidualBlock(STYLE, widths[k], widths[k], (3,) * ndim, (1,) * ndim) for _ in range(more)]
+        else:
+            blocks.append(ConvBlock(STYLE, widths[k - 1], widths[k], (3,) * ndim, steps[k]))
+            blocks += [AttentionBlock(widths[k], window, shift=bool(b % 2)) for b in range(options.blocks)]
+        stages.append(nn.Sequential(*blocks))
+    wide = 2 * options.width
+    return Detector(STYLE, stages, widths, options.finest, stride(options, ndim), wide, options.depth, out_channels)
 
 
 def stride(options: Options, ndim: int) -> tuple[int, ...]:

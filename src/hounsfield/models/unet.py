@@ -24,12 +24,11 @@ from torch import Tensor, nn
 from hounsfield.core import plan
 from hounsfield.core.errors import InputError
 from hounsfield.models.parts.blocks import CONV, CONV_TRANSPOSE, ConvBlock, ResidualBlock, Style, initialise, instance_norm
+from hounsfield.models.parts.halving import SMALLEST_SIDE, halvings
 
 OUTPUT: Literal["dense"] = "dense"
 
 STYLE = Style(CONV, instance_norm, lambda: nn.LeakyReLU(0.01, inplace=True))
-SMALLEST_SIDE = 4  # voxels that the coarsest level keeps along an axis
-MOST_STEPS = 5
 
 
 class Options(plan.Options):
@@ -173,16 +172,7 @@ def stride(options: Options, ndim: int) -> tuple[int, ...]:
 
 def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[float, ...] | None = None) -> plan.Decision:
     """Per level, halve each axis that is long enough and not still much coarser than the finest one; at most five steps."""
-    size, side = list(map(float, shape)), list(voxel)
-    strides: list[tuple[int, ...]] = []
-    while len(strides) < MOST_STEPS:
-        long = [k for k, n in enumerate(size) if n >= 2 * SMALLEST_SIDE]
-        step = tuple(2 if k in long and side[k] < 2 * min(side[j] for j in long) else 1 for k in range(len(size)))
-        if max(step) == 1:
-            break
-        strides.append(step)
-        size = [n / s for n, s in zip(size, step, strict=True)]
-        side = [v * s for v, s in zip(side, step, strict=True)]
+    strides = halvings(shape, voxel)
     why = f"windows of {'×'.join(map(str, shape))} halved while an axis keeps {SMALLEST_SIDE} voxels, fine axes first"
     # Dice of hippocampi -0.006 and of vessels in fundus photographs -0.001 with it, in trainings of 60 and 90 seconds.
     plain = "a loss at every scale takes time, and was not seen to bring anything"

@@ -19,6 +19,7 @@ from hounsfield.data.readers import Match
 from hounsfield.data.readers._boxes import Cleaned, clean, notes
 from hounsfield.io import scan
 from hounsfield.io.formats import Choices
+from hounsfield.io.yaml import load_yaml
 
 YAML = (".yaml", ".yml")
 NAMES = "classes.txt"
@@ -134,20 +135,7 @@ def _described(root: Path, file: Path) -> _Layout:
 
 def _load(file: Path) -> dict[str, Any]:
     """The object in a YAML file, of plain values. Raises InputError UNSAFE_FILE, BAD_MANIFEST."""
-    import yaml
-
-    try:
-        values = yaml.safe_load(_text(file))
-    except yaml.constructor.ConstructorError as error:
-        raise InputError(
-            "UNSAFE_FILE",
-            file,
-            found=f"YAML with a tag: {error.problem}",
-            expected="plain texts, numbers and lists",
-            fix="remove the tag, or check where the file came from",
-        ) from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise _bad(file, f"no YAML ({' '.join(str(error).split())})"[:200], "names, train and val") from error
+    values = load_yaml(file, "BAD_MANIFEST")
     if not isinstance(values, dict):
         raise _bad(file, type(values).__name__, "names, train and val")
     return values

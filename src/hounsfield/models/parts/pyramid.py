@@ -14,12 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hounsfield.core.plan import Decision
-from hounsfield.models.parts.blocks import CONV, ConvBlock, Style
+from hounsfield.models.parts.blocks import CONV, ConvBlock, Style, initialise
+from hounsfield.models.parts.halving import SMALLEST_SIDE, halvings
 
 RARE = 0.01  # what every class scores at first, so that the many places without a box do not drown the few with one
 FARTHEST = 6.0  # exponent of a distance in strides
-MOST_LEVELS = 5
-SMALLEST_SIDE = 4  # voxels that the coarsest level keeps along an axis
 PLACES = 2.5  # strides of the finest map that the smallest usual box is wide
 COARSEST_START = 3  # the level on which boxes begin at the latest
 
@@ -77,6 +76,43 @@ class Head(nn.Module):
         return tuple(out)
 
 
+class Detector(nn.Module):
+    """(B, C, *spatial) -> a tuple of maps (B, K + 2n, *spatial / stride), from fine to coarse.
+
+    stages: each makes the next coarser level of the last. channels: of each level; boxes are drawn from level number `finest`
+    on, counted from 1. stride: of the coarsest level, per axis. width, depth: of the pyramid and of the head.
+    """
+
+    def __init__(
+        self,
+        style: Style,
+        stages: Sequence[nn.Module],
+        channels: Sequence[int],
+        finest: int,
+        stride: Sequence[int],
+        width: int,
+        depth: int,
+        classes: int,
+    ) -> None:
+        super().__init__()
+        self.stride, self.finest = tuple(stride), finest - 1
+        self.stages = nn.ModuleList(stages)
+        shown, ndim = channels[self.finest :], len(self.stride)
+        self.pyramid = Pyramid(style, shown, width, ndim)
+        self.head = Head(style, width, classes, len(shown), ndim, depth)
+        initialise(self)
+        self.head.begin()
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        check_size(x.shape[2:], self.stride)
+        levels = []
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)
+        out: tuple[Tensor, ...] = self.head(self.pyramid(levels[self.finest :]))
+        return out
+
+
 def steps(strides: Sequence[tuple[int, ...]], ndim: int) -> list[tuple[int, ...]]:
     """The step to each level per axis; one number stands for all axes."""
     return [step * ndim if len(step) == 1 else step for step in strides]
@@ -101,16 +137,7 @@ def widths(width: int, most: int, levels: int) -> list[int]:
 def rules(shape: Sequence[int], voxel: Sequence[float], smallest: Sequence[float] | None) -> Decision:
     """Steps that halve an axis while it is long enough and not still much coarser than the finest one; and the first level on
     which boxes are drawn, the coarsest of whose places the smallest usual box holds PLACES along each axis."""
-    size, side = list(map(float, shape)), list(voxel)
-    strides: list[tuple[int, ...]] = []
-    while len(strides) < MOST_LEVELS:
-        long = [k for k, n in enumerate(size) if n >= 2 * SMALLEST_SIDE]
-        step = tuple(2 if k in long and side[k] < 2 * min(side[j] for j in long) else 1 for k in range(len(size)))
-        if max(step) == 1:
-            break
-        strides.append(step)
-        size = [n / s for n, s in zip(size, step, strict=True)]
-        side = [v * s for v, s in zip(side, step, strict=True)]
+    strides = halvings(shape, voxel)
     strides += [(1,) * len(shape)] * (2 - len(strides))
     reasons = {"strides": f"windows of {'×'.join(map(str, shape))} halved while an axis keeps {SMALLEST_SIDE} voxels"}
     finest = latest = max(1, min(COARSEST_START, len(strides) - 1))
