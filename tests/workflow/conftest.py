@@ -38,3 +38,10 @@ def segmenter(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def classifier(classed: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of twelve steps."""
     return train(classed, tmp_path_factory.mktemp("runs") / "classifier", Options(budget="12steps", test=0.2, device="cpu"))
+
+
+@pytest.fixture(scope="session")
+def detector(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run of two steps by windows, on boxes around the masks."""
+    folder = tmp_path_factory.mktemp("runs") / "detector"
+    return train(phantoms, folder, Options(task="detection", budget="2steps", device="cpu", changes={"grid.size": None}))

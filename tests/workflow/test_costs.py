@@ -57,13 +57,17 @@ def test_a_small_case_is_predicted_whole(segmenter: Run, monkeypatch: pytest.Mon
     assert set(calls) == {tuple(segmenter.plan.patch)}
 
 
-def test_a_large_case_is_reckoned_from_one_window(segmenter: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    predictor = Predictor(segmenter, "cpu")
-    height, width = segmenter.plan.patch
+@pytest.mark.parametrize("kind", ["segmenter", "detector"])
+def test_a_large_case_is_reckoned_from_one_window(
+    kind: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    run: Run = request.getfixturevalue(kind)
+    predictor = Predictor(run, "cpu")
+    height, width = run.plan.patch
     huge = Image(np.zeros((1, 40 * height, width), np.uint8), Geometry.none((40 * height, width)))
     monkeypatch.setattr(predictor, "read", lambda _: huge)
     calls = slow(predictor, monkeypatch)
-    windows = len(starts(40 * height, height, segmenter.plan.inference.overlap))
+    windows = len(starts(40 * height, height, run.plan.inference.overlap))
     assert windows * 0.02 <= seconds_a_case(predictor, cases(1)) < windows * 2
     assert calls == [(height, width)] * 2
 
