@@ -1,6 +1,6 @@
-"""Two halves of a dataset that each know one class, merged, beside the same cases with both labels, at one number of steps.
+"""Two halves of a dataset that each know one class, merged, beside the same cases with both labels, at one budget.
 
-Usage: python benchmarks/partial_labels.py [--data ../shared/data] [--out runs/partial] [--steps 800] [--seeds 3]
+Usage: python benchmarks/partial_labels.py [--data ../shared/data] [--out runs/partial] [--budget 5m] [--seeds 1]
 
 Of the hippocampus set: every second training case keeps the anterior label alone, the others the posterior one. Both are
 measured on the held-out tenth with both labels. Prints one line a training; one that ended is not done again.
@@ -57,8 +57,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--out", type=Path, default=Path("runs/partial"))
-    parser.add_argument("--steps", type=int, default=800)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--budget", default="5m")
+    parser.add_argument("--seeds", type=int, default=1)
     given = parser.parse_args()
     full = figures.hippocampus(given.data.resolve(), given.out)
     merged = given.out / "merged"
@@ -69,9 +69,9 @@ def main() -> None:
         hounsfield("merge", *parts, "--labels", str(given.out / "mapping.yaml"), "--out", str(merged))
     for seed in range(given.seeds):
         for name, data in (("both labels", full), ("merged halves", merged)):
-            run = given.out / f"{name.split()[0]}-{seed}"
+            run = given.out / f"{name.split()[0]}-{given.budget}-{seed}"
             if not (run / "evaluation").exists():
-                words = ("--budget", f"{given.steps}steps", "--seed", str(seed), "--set", "model_options.width=16")
+                words = ("--budget", given.budget, "--seed", str(seed), "--set", "model_options.width=16")
                 hounsfield("train", str(data), "--out", str(run), *words, "--overwrite")
             found = json.loads(hounsfield("evaluate", str(run), str(full), "--split", "val", "--json"))["metrics"]
             told = ", ".join(

@@ -41,8 +41,10 @@ def soft_dice(probabilities: Tensor, truth: Tensor, known: Tensor) -> Tensor:
 
 
 def exclusive_overlap(logits: Tensor, target: Tensor, dice: float, unknown: Unknown = ()) -> Tensor:
-    """cross_entropy + dice * soft_dice over foreground classes, a class left out where `unknown` says that it was not looked
-    for. logits (B, 1 + K, *s); target (B, *s) as in `cross_entropy`."""
+    """cross_entropy + dice * soft_dice over foreground classes, a class left out of the Dice of cases that `unknown` says were
+    not searched for it: also where they know another class, as with the few voxels of such a rest and no true one among them the
+    Dice would pull a thousand times as hard on each as in a case that knows. logits (B, 1 + K, *s); target (B, *s) as in
+    `cross_entropy`."""
     loss = cross_entropy(logits, target, unknown)
     if dice == 0:
         return loss
@@ -50,7 +52,8 @@ def exclusive_overlap(logits: Tensor, target: Tensor, dice: float, unknown: Unkn
     if unknown:
         known = known.repeat(1, logits.shape[1] - 1, *[1] * (target.ndim - 1))
         for k, classes in enumerate(unknown):
-            known[:, list(classes)] &= (target != PARTIAL + k)[:, None]
+            searched = (target != PARTIAL + k).flatten(1).all(dim=1)
+            known[:, list(classes)] &= searched.reshape(-1, 1, *[1] * (target.ndim - 1))
     # Compared, not one-hot: that would take 8 bytes a class and voxel.
     truth = target[:, None] == torch.arange(1, logits.shape[1], device=target.device).reshape(-1, *[1] * (target.ndim - 1))
     return loss + dice * soft_dice(logits.float().softmax(1)[:, 1:], truth, known)
