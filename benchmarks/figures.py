@@ -188,6 +188,10 @@ def work(figure: Figure, data: Path, out: Path) -> dict[str, Any]:
     return result
 
 
+def told_of(value: float, low: float | None, high: float | None) -> str:
+    return f"{value:.3f}" if low is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="rows; all that are not done by default")
@@ -206,7 +210,7 @@ def main() -> None:
             row = done[figure.name]
             parts = {part: row[part] for part in ("test", "val") if part in row}
             told = "; ".join(
-                f"{part} " + ", ".join(f"{k} {v[0]:.3f} [{v[1]:.3f}, {v[2]:.3f}]" for k, v in list(found.items())[:2])
+                f"{part} " + ", ".join(f"{k} {told_of(*v[:3])}" for k, v in list(found.items())[:2])
                 for part, found in parts.items()
             )
             size = f"width {row['width']} steps {row['steps']}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from hounsfield.io.formats._dicom_codestream import PLUGINS, fault_of
 from hounsfield.io.formats._dicom_file import File
 from hounsfield.io.formats._dicom_frames import Frame
 from hounsfield.io.formats._dicom_stack import Slice
+from hounsfield.io.formats._dicom_twelve import decoded
 from hounsfield.io.series import opened
 from hounsfield.io.values import rescaled
 
@@ -30,6 +32,7 @@ _QUANTITATIVE = ("CT", "PT")
 _JPEGS = tuple(f"1.2.840.10008.1.2.4.{start}" for start in ("5", "7", "8", "9", "20"))
 # Implicit and Explicit VR Little Endian: pixels that lie in the file as they are.
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1")
+_EXTENDED = "1.2.840.10008.1.2.4.51"  # JPEG of 8 or of 12 bits
 _PIXEL_TAGS = [
     "Rows",
     "Columns",
@@ -73,7 +76,7 @@ def is_colour(file: File) -> bool:
 
 def is_lossy(file: File) -> bool:
     """Whether the file says that compression changed its values, or its syntax always does."""
-    always = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
+    always = ("1.2.840.10008.1.2.4.50", _EXTENDED, "1.2.840.10008.1.2.4.81")
     return str(file.get("LossyImageCompression", "")) == "01" or file.syntax in always
 
 
@@ -191,6 +194,9 @@ def _decoded(file: File, indices: list[int]) -> Iterator[Array]:
         with opened(file.path) as source:
             tags = dcmread(source, force=True, specific_tags=list(_PIXEL_TAGS))
         tags.file_meta.TransferSyntaxUID = uid
+        if file.syntax == _EXTENDED and tags.BitsStored > 8 and tags.SamplesPerPixel == 1:
+            yield from _twelve(file, tags, indices)
+            return
         for index in indices:
             if file.syntax.startswith(_JPEGS) and (fault := _frame_fault(file, tags, index)):
                 raise _corrupt(file, index, decoder, fault)
@@ -204,6 +210,20 @@ def _decoded(file: File, indices: list[int]) -> Iterator[Array]:
         if "does not support" in str(error):
             raise _unsupported(file, f"of {file.get('BitsStored')}-bit samples, which {decoder} does not decode") from error
         raise _corrupt(file, index, decoder, "undecodable") from error
+
+
+def _twelve(file: File, tags: Dataset, indices: list[int]) -> Iterator[Array]:
+    """(1, H, W) of the frames `indices` of a JPEG of 12-bit samples. Raises InputError UNSUPPORTED_SYNTAX, CORRUPT_PIXELS."""
+    if find_spec("gdcm") is None:
+        raise _unsupported(file, "whose decoder is not installed", "pip install 'hounsfield[dicom]'")
+    for index in indices:
+        if fault := _frame_fault(file, tags, index):
+            raise _corrupt(file, index, "gdcm", fault)
+    frames = decoded(file.path, (file.count, int(tags.Rows), int(tags.Columns)))
+    if frames is None:
+        raise _corrupt(file, indices[0], "gdcm", "undecodable")
+    for index in indices:
+        yield _stored(file, tags, frames[index].astype(stored_dtype(file)))[np.newaxis]
 
 
 def _unpacked(tags: Dataset, index: int) -> Array:
