@@ -32,6 +32,7 @@ HOW_TO = ROOT / "docs" / "how-to"
 MAKERS = (HOW_TO / "datasets.md", HOW_TO / "train.md")  # their data and runs are what the other pages work with
 VERBS = (
     "demo",
+    "fetch",
     "inspect",
     "image",
     "convert",

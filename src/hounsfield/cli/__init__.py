@@ -120,6 +120,29 @@ def inspect(
 
 
 @app.command()
+def fetch(
+    name: Annotated[str | None, typer.Argument(help="Such as breastmnist_64 or msd_hippocampus.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="The new dataset's folder.  [default: NAME]", show_default=False)] = None,
+    only_list: Annotated[
+        bool, typer.Option("--list", help="Say which datasets there are (whose name holds NAME), and load nothing.")
+    ] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Load a published dataset from its publisher, with its licence, and verify it; go on where an earlier try stopped."""
+    from hounsfield.workflow import fetch as work
+
+    if only_list:
+        sets = work.listed(name)
+        _print(work.to_json(sets)) if as_json else _show(work.show(sets))
+        return
+    if name is None:
+        raise typer.BadParameter("name a dataset, or see them with --list.", param_hint="NAME")
+    found = work.fetch(name, out, overwrite=overwrite, console=_console())
+    _print(found.to_json()) if as_json else typer.echo(found.out)
+
+
+@app.command()
 @gathered(choices=choices)
 def image(
     source: Annotated[

@@ -61,7 +61,7 @@ CODES: Final[dict[str, str]] = {
     "NOT_A_RUN": "the folder is no run",
     "OUTPUT_COLLISION": "two inputs would be written to one output",
     "OUTPUT_EXISTS": "the output exists",
-    "UNKNOWN_MEMBER": "no model, task, reader, format or method of this name",
+    "UNKNOWN_MEMBER": "no model, task, reader, format, method or dataset of this name",
     "BAD_MEMBER": "a plug-in does not have what its folder asks for",
     "UNSUPPORTED_PAIR": "this model cannot do this task",
     "MISSING_EXTRA": "an optional package is not installed",
@@ -69,6 +69,7 @@ CODES: Final[dict[str, str]] = {
     "DISK_FULL": "the disk does not hold what must be written",
     "OUT_OF_MEMORY": "the memory does not hold what was asked",
     "BUDGET_TOO_SMALL": "the time does not hold one epoch and the evaluation",
+    "FETCH_FAILED": "a published file cannot be loaded from its server, or arrives damaged",
     "NAN_LOSS": "the loss is not finite",
     "INTERRUPTED": "stopped by the user",
 }
@@ -98,7 +99,7 @@ class InputError(HounsfieldError):
 
 
 class ResourceError(HounsfieldError):
-    """The machine lacks disk, memory or time (exit 3)."""
+    """The machine lacks disk, memory, time or network (exit 3)."""
 
     exit_code = 3
 

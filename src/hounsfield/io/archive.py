@@ -58,11 +58,15 @@ def holds_dicom(path: Path) -> bool:
         raise _damaged(path, error) from error
 
 
+def leaves(name: str) -> bool:
+    """Whether a packed file of this name would lie outside of the folder that it is unpacked into, on any system."""
+    return bool(PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts)
+
+
 def _checked(path: Path, members: Sequence[zipfile.ZipInfo]) -> int:
     """Bytes that the members take. Raises InputError for what must not be unpacked."""
     for member in members:
-        name = member.filename
-        outside = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PureWindowsPath(name).parts
+        outside = leaves(member.filename)
         if outside or stat.S_ISLNK(member.external_attr >> 16):
             raise InputError(
                 "UNSAFE_PATH",
