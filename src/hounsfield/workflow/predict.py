@@ -123,7 +123,7 @@ def predict(
     for note in (note for dataset in datasets for note in dataset.notes):
         console.say(f"  {note}")
     console.say(
-        f"{len(samples)} cases, {opened.plan.task} with {opened.plan.model} on {next(predictor.models[0].parameters()).device}"
+        f"{len(samples)} cases, {opened.plan.task} with {opened.plan.network} on {next(predictor.models[0].parameters()).device}"
     )
     author = results.author_of(opened)
     table: list[tuple[Sample, Prediction]] = []
