@@ -1,4 +1,4 @@
-"""Hounsfield beside nnU-Net, MONAI, TorchIO and torchvision in one run: `python benchmarks/bench.py`, or `make bench`, which installs them.
+"""Hounsfield beside its peers in one run: `python benchmarks/bench.py`, or `make bench`, which installs them.
 
 Usage: python benchmarks/bench.py [CASE...] [--page docs/benchmarks.md] [--out runs/bench]
 
