@@ -42,9 +42,9 @@ OTHERS = ("torch", "numpy", "scipy", "blosc2")
 
 INTRODUCTION = """# Benchmarks
 
-Hounsfield beside nnU-Net, MONAI, TorchIO and torchvision, measured in one run by `make bench`, which also writes this page. Contenders take
-turns, so that what slows the machine slows all of them; "times ours" is a contender's median over ours, above 1 where it takes
-longer. Data are made up: only time and memory are compared here, quality is in [results](results.md).
+Hounsfield beside nnU-Net, MONAI, TorchIO and torchvision, measured in one run by `make bench`, which also writes this page.
+Contenders take turns, so that what slows the machine slows all of them; "times ours" is a contender's median over ours, above 1
+where it takes longer. Data are made up: only time and memory are compared here, quality is in [results](results.md).
 """
 
 

@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/bench_detection.py
 
-Weights are random, so the lists mean nothing. What follows a network costs more the more places score: the last layer of each is
-scaled and shifted until as many of its scores exceed the threshold (`alike`), and the tables say how many boxes came of it.
+Weights are random, so the lists mean nothing. What follows a network costs more the more places score: the last layer of each
+is scaled and shifted until as many of its scores exceed the threshold (`alike`), and the tables say how many boxes came of it.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ def noise(size: tuple[int, ...], channels: int) -> Image:
 
 def table(title: str, seen: str, unit_of: str, contenders: dict[str, Contender]) -> Table:
     about = (
-        f"{seen}, {CLASSES} classes, random weights, {SCORED} scores above {THRESHOLD}; boxes that overlap by more than {MERGE} "
-        f"are one, at most {MOST} stay; {torch.get_num_threads()} threads."
+        f"{seen}, {CLASSES} classes, random weights, {SCORED} scores above {THRESHOLD}; boxes that overlap by more than "
+        f"{MERGE} are one, at most {MOST} stay; {torch.get_num_threads()} threads."
     )
     found = {name: each.run() for name, each in contenders.items()}
     timings = side_by_side({name: each.run for name, each in contenders.items()}, SECONDS)

@@ -69,13 +69,15 @@ def test_small_boxes_ask_for_fine_maps(smallest: tuple[float, ...] | None, fines
     ],
 )
 def test_networks_without_such_maps_are_refused(name: str, found: str) -> None:
-    with pytest.raises(InputError, match=f"--model fcos_timm:{name}: found {found}.*fix: --model fcos_timm:resnet18") as caught:
+    with pytest.raises(
+        InputError, match=rf"--model fcos_timm:{name}: found {found}.*fix: --model fcos_timm:resnet18"
+    ) as caught:
         built(name)
     assert caught.value.code == "UNSUPPORTED_PAIR"
 
 
 def test_names_and_dimensions_are_checked_as_for_classification() -> None:
-    with pytest.raises(InputError, match="UNKNOWN_MEMBER --model fcos_timm:resnet81: .*resnet18"):
+    with pytest.raises(InputError, match=r"UNKNOWN_MEMBER --model fcos_timm:resnet81: .*resnet18"):
         built("resnet81")
-    with pytest.raises(InputError, match="UNSUPPORTED_PAIR --model fcos_timm:resnet18: found 3D images, .*--model fcos$"):
+    with pytest.raises(InputError, match=r"UNSUPPORTED_PAIR --model fcos_timm:resnet18: found 3D images, .*--model fcos$"):
         fcos_timm.build(fcos_timm.Options(), 1, 2, 3)

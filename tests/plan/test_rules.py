@@ -198,5 +198,5 @@ def test_a_model_s_name_may_name_a_network() -> None:
     assert made.patch == made.grid.size == (160, 224)  # 168 of 224 to the nearest multiple of 32
     assert plan(picture, "classification", "resnet").network == "resnet"
     assert plan(picture, "classification", "resnet").patch == (168, 224)
-    with pytest.raises(InputError, match="BAD_OPTION --model resnet:18: found a name behind resnet, .*fix: --model resnet$"):
+    with pytest.raises(InputError, match=r"BAD_OPTION --model resnet:18: found a name behind resnet, .*fix: --model resnet$"):
         plan(picture, "classification", "resnet:18")

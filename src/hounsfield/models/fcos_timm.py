@@ -27,8 +27,8 @@ EXAMPLE = f"fcos_timm:{named.DEFAULT}"
 
 
 class Options(plan.Options):
-    """name: one of timm.list_models(). finest: stride of the finest map on which boxes are drawn. channels: of the pyramid and of
-    the head; depth: convolutions of the head."""
+    """name: one of timm.list_models(). finest: stride of the finest map on which boxes are drawn. channels: of the pyramid and
+    the head. depth: convolutions of the head."""
 
     name: str = named.DEFAULT
     finest: Literal[2, 4, 8] = 8

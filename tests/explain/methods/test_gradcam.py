@@ -199,7 +199,10 @@ def test_a_dense_score_s_map_lies_on_the_class_and_not_on_the_background() -> No
     assert heat[y == 1].mean() > 3 * heat[y == 0].mean()
 
 
-@pytest.mark.parametrize(("name", "works"), [("test_resnet", True), ("test_convnext", True), ("test_vit", False), ("swin_tiny_patch4_window7_224", False)])
+@pytest.mark.parametrize(
+    ("name", "works"),
+    [("test_resnet", True), ("test_convnext", True), ("test_vit", False), ("swin_tiny_patch4_window7_224", False)],
+)
 def test_networks_that_end_in_tokens_are_refused_and_those_that_pass_through_them_are_not(name: str, works: bool) -> None:
     """ConvNeXt computes with rows of a table within each block, and leaves it with a map; a transformer never comes back."""
     torch.manual_seed(0)

@@ -74,7 +74,7 @@ def check_name(name: str, ndim: int, member: str, instead: str) -> None:
 
 
 def applied(network: nn.Module, x: Any, where: str) -> Any:
-    """network(x). Raises InputError BAD_PLAN for what batch normalisation cannot train on, and for images that are too small."""
+    """network(x). Raises InputError BAD_PLAN for a batch that cannot be normalised by, and for images that are too small."""
     try:
         return network(x)
     except (RuntimeError, ValueError) as error:
