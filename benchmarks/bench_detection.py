@@ -49,8 +49,8 @@ def alike(last: nn.Module, logits: Callable[[], Iterable[Tensor]]) -> None:
     bias.zero_()
     given = torch.cat([level.flatten() for level in logits()])
     spread = given.std()
-    weight /= spread
-    bias += math.log(THRESHOLD / (1 - THRESHOLD)) - (given / spread).topk(SCORED).values[-1]
+    weight.div_(spread)
+    bias.add_(math.log(THRESHOLD / (1 - THRESHOLD)) - (given / spread).topk(SCORED).values[-1])
 
 
 def plan(ndim: int, size: tuple[int, ...], channels: int, smallest: float, width: int) -> Plan:
