@@ -16,7 +16,7 @@ test: .venv/.dev  ## all tests
 lint: .venv/.dev  ## ruff and mypy
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
 
-bench: .venv/.bench  ## speed and memory beside nnU-Net, MONAI and TorchIO, into docs/benchmarks.md
+bench: .venv/.bench  ## speed and memory beside nnU-Net, MONAI, TorchIO and torchvision, into docs/benchmarks.md
 	$(BIN)/python benchmarks/bench.py
 
 clean:  ## remove the environment, caches and runs

@@ -1,4 +1,4 @@
-"""Hounsfield beside nnU-Net, MONAI and TorchIO in one run: `python benchmarks/bench.py`, or `make bench`, which installs them.
+"""Hounsfield beside its peers in one run: `python benchmarks/bench.py`, or `make bench`, which installs them.
 
 Usage: python benchmarks/bench.py [CASE...] [--page docs/benchmarks.md] [--out runs/bench]
 
@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 
 import bench_augmentation
+import bench_detection
 import bench_dice
 import bench_inference
 import bench_loading
@@ -33,16 +34,17 @@ CASES: dict[str, Callable[[], list[Table]]] = {
     "loading": bench_loading.measure,
     "training": bench_training.measure,
     "inference": bench_inference.measure,
+    "detection": bench_detection.measure,
     "dice": bench_dice.measure,
 }
-PEERS = ("nnunetv2", "batchgeneratorsv2", "dynamic_network_architectures", "monai", "torchio")
+PEERS = ("nnunetv2", "batchgeneratorsv2", "dynamic_network_architectures", "monai", "torchio", "torchvision")
 OTHERS = ("torch", "numpy", "scipy", "blosc2")
 
 INTRODUCTION = """# Benchmarks
 
-Hounsfield beside nnU-Net, MONAI and TorchIO, measured in one run by `make bench`, which also writes this page. Contenders take
-turns, so that what slows the machine slows all of them; "times ours" is a contender's median over ours, above 1 where it takes
-longer. Data are made up: only time and memory are compared here, quality is in [results](results.md).
+Hounsfield beside nnU-Net, MONAI, TorchIO and torchvision, measured in one run by `make bench`, which also writes this page.
+Contenders take turns, so that what slows the machine slows all of them; "times ours" is a contender's median over ours, above 1
+where it takes longer. Data are made up: only time and memory are compared here, quality is in [results](results.md).
 """
 
 

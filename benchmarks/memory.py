@@ -22,13 +22,14 @@ from hounsfield.data.cache import Entry
 from hounsfield.data.loader import Loader
 from hounsfield.models import MODELS
 from hounsfield.plan.budget import keep_freed_memory
-from hounsfield.plan.memory import predict
+from hounsfield.plan.memory import BOXES, predict
 from hounsfield.tasks import TASKS
 from hounsfield.workflow import fit as training
 from hounsfield.workflow.run import build
 
 CASES = 8
 RESNET = {"task": "classification", "model": "resnet"}
+FCOS = {"task": "detection", "model": "fcos"}
 PLANS: tuple[dict[str, Any], ...] = (
     {"ndim": 3, "patch": [32, 32, 32], "width": 8},
     {"ndim": 3, "patch": [48, 64, 48], "width": 16},
@@ -43,6 +44,16 @@ PLANS: tuple[dict[str, Any], ...] = (
     {**RESNET, "ndim": 2, "patch": [64, 64], "batch": 32, "width": 32, "stem": "small"},
     {**RESNET, "ndim": 3, "patch": [28, 28, 28], "batch": 16, "width": 16, "stem": "small"},
     {"task": "classification", "model": "lenet", "ndim": 2, "patch": [28, 28], "batch": 32},
+    {**FCOS, "ndim": 2, "patch": [320, 416], "batch": 4, "width": 32},
+    {**FCOS, "ndim": 2, "patch": [320, 416], "batch": 4, "width": 64, "amp": True},
+    {**FCOS, "ndim": 2, "patch": [320, 416], "batch": 4, "width": 32, "finest": 1},
+    {**FCOS, "ndim": 3, "patch": [64, 64, 64], "width": 32},
+    {**FCOS, "ndim": 3, "patch": [64, 64, 64], "width": 32, "finest": 1},
+    {**FCOS, "model": "fcos_attention", "ndim": 2, "patch": [320, 416], "batch": 4, "width": 32},
+    {**FCOS, "model": "fcos_attention", "ndim": 3, "patch": [64, 64, 64], "width": 32},
+    {**FCOS, "model": "fcos_timm", "ndim": 2, "patch": [320, 416], "batch": 4, "name": "resnet18"},
+    {"task": "classification", "model": "timm", "ndim": 2, "patch": [224, 224], "batch": 16, "name": "resnet18"},
+    {"task": "classification", "model": "timm", "ndim": 2, "patch": [224, 224], "batch": 16, "name": "vit_tiny_patch16_224"},
 )
 
 
@@ -50,8 +61,8 @@ class Noise:
     """A prepared case of random values, half as large again as a window."""
 
     def __init__(self, plan: Plan, number: int) -> None:
-        self.dense = plan.grid.size is None
-        self.shape = tuple(p * 3 // 2 for p in plan.patch) if self.dense else plan.patch
+        self.dense, self.boxes = plan.task == "segmentation", plan.task == "detection"
+        self.shape = tuple(p * 3 // 2 for p in plan.patch) if plan.grid.size is None else plan.patch
         self.points: dict[int, npt.NDArray[np.int32]] = {}
         self.channels, self.classes, self.number = len(plan.channels), len(plan.classes), number
 
@@ -60,10 +71,20 @@ class Noise:
         return np.random.default_rng(self.number).standard_normal(size, dtype=np.float32)
 
     def target(self, window: tuple[slice, ...]) -> npt.NDArray[np.generic]:
+        if self.boxes:
+            return self._boxes()
         if not self.dense:
             return np.array(self.number % self.classes, dtype=np.int64)
         size = (1, *(s.stop - s.start for s in window))
         return np.random.default_rng(self.number).integers(0, self.classes + 1, size, dtype=np.uint8)
+
+    def _boxes(self) -> npt.NDArray[np.float32]:
+        """As many as are predicted, in the middle of the case, so that no change moves one out of the window."""
+        draw = np.random.default_rng(self.number)
+        middle = draw.uniform(0.4, 0.6, (BOXES, len(self.shape))) * self.shape
+        side = draw.uniform(4, 12, (BOXES, len(self.shape)))
+        labels = draw.integers(0, self.classes, (BOXES, 1))
+        return np.concatenate([middle - side / 2, middle + side / 2, labels], axis=1).astype(np.float32)
 
 
 def make(
@@ -84,7 +105,7 @@ def make(
         ndim=3 if ndim == 3 else 2,
         classes=(Class(value=1, name="one"), Class(value=2, name="two")),
         channels=("noise",),
-        grid=Grid(size=None if dense else tuple(patch)),
+        grid=Grid(size=None if dense or (task == "detection" and ndim == 3) else tuple(patch)),
         normalise=(Normalise(scope="case"),),
         patch=tuple(patch),
         augment=Augment(rotation=(15.0,) * (3 if ndim == 3 else 1), elastic=1.0 if dense else 0.0, low_resolution=1.5),

@@ -177,3 +177,26 @@ def test_the_seed_and_the_chosen_model_are_kept() -> None:
     assert made.seed == 3
     assert made.reasons["model"] == "the default for segmentation"
     assert plan(facts(), model="unet").reasons["model"] == "chosen with --model"
+
+
+def test_a_model_s_name_may_name_a_network() -> None:
+    classes = tuple(ClassFacts(value=k, name=f"c{k}", cases=50, fraction=0.5) for k in range(2))
+    picture = facts(
+        ndim=2,
+        space="none",
+        classes=classes,
+        shape_min=(300, 400),
+        shape_median=(300, 400),
+        shape_max=(300, 400),
+        spacing_min=(1.0, 1.0),
+        spacing_median=(1.0, 1.0),
+        spacing_max=(1.0, 1.0),
+    )
+    made = plan(picture, "classification", "timm:convnext_atto")
+    assert (made.model, made.network) == ("timm", "timm:convnext_atto")
+    assert made.reasons["model_options.name"] == "chosen with --model"
+    assert made.patch == made.grid.size == (160, 224)  # 168 of 224 to the nearest multiple of 32
+    assert plan(picture, "classification", "resnet").network == "resnet"
+    assert plan(picture, "classification", "resnet").patch == (168, 224)
+    with pytest.raises(InputError, match=r"BAD_OPTION --model resnet:18: found a name behind resnet, .*fix: --model resnet$"):
+        plan(picture, "classification", "resnet:18")

@@ -64,6 +64,7 @@ def test_a_saved_plan_is_obeyed(phantoms: Path, tmp_path: Path) -> None:
         ({"budget": "5m", "changes": {"training.steps": 9}}, ["--set training.steps=9", "--budget 5m"]),
         ({"size": "base", "changes": {"model_options.width": 8}}, ["--size base", "width=8"]),
         ({"plan": Path("p.json"), "model": "unet"}, ["--model unet", "--plan p.json"]),
+        ({"model": "timm:resnet18", "changes": {"model_options.name": "resnet34"}}, ["--model timm:resnet18", "name=resnet34"]),
         ({"changes": {"members.folds": 3}}, ["--folds"]),
         ({"changes": {"seed": 3}}, ["--seed"]),
     ],

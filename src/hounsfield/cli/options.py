@@ -89,7 +89,8 @@ TaskName = Annotated[
     str | None, typer.Option("--task", help="classification, detection or segmentation; the data decide.", show_default=False)
 ]
 ModelName = Annotated[
-    str | None, typer.Option("--model", help="A network's name, such as resnet; the task decides.", show_default=False)
+    str | None,
+    typer.Option("--model", help="A network's name, such as resnet or timm:resnet18; the task decides.", show_default=False),
 ]
 Folds = Annotated[int, typer.Option(min=1, help="Members of a cross-validation, each without one part of the cases.")]
 Seeds = Annotated[int | None, typer.Option(min=1, help="Members of each fold; the time decides.", show_default=False)]

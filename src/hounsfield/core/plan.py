@@ -208,6 +208,12 @@ class Plan(Options):
         }
         return cls.parse({**values, **nested}, where)
 
+    @property
+    def network(self) -> str:
+        """The model as `--model` names it, such as "unet" or "timm:resnet18"."""
+        name = getattr(self.model_options, "name", None)
+        return self.model if name is None else f"{self.model}:{name}"
+
     def to_json(self) -> str:
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=2) + "\n"
 

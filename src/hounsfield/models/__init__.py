@@ -18,8 +18,9 @@ class Model(Protocol):
         training mode a tuple of such maps from fine to coarse (deep supervision); "boxes", -> a tuple of maps from fine to
         coarse, (B, out_channels + 2n, *spatial / stride): logits, and the distances from a place's middle to a box's
         first and last sides, in strides.
-    Options: sizes and choices. build: the network with freshly initialised weights; raises InputError UNSUPPORTED_PAIR for
-        what it cannot do. stride: per axis, the factor that an input's size must be divisible by.
+    Options: sizes and choices; one called `name` is what `--model MODEL:NAME` says.
+    build: the network with freshly initialised weights; raises InputError UNSUPPORTED_PAIR for what it cannot do.
+    stride: per axis, the factor that an input's size must be divisible by.
     rules: the network's own decisions for inputs of `shape` voxels with sides `voxel` (mm or px); smallest: sides in voxels of
         the smallest tenth of the boxes to find, where there are boxes.
     sizes: the same options from the largest to the smallest network that a budget may choose among.

@@ -9,7 +9,7 @@ import numpy as np
 
 from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import Fingerprint, Intensity, Spread
-from hounsfield.core.plan import Augment, Class, Grid, Inference, Normalise, Plan, Training
+from hounsfield.core.plan import Augment, Class, Grid, Inference, Normalise, Options, Plan, Training
 from hounsfield.models import MODELS
 from hounsfield.plan.symmetry import NO_LAYOUT, Likeness
 from hounsfield.tasks import TASKS
@@ -54,7 +54,7 @@ LARGEST_IMAGE = {2: 224, 3: 64}  # sides to which whole-image models resize
 def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str | None, seed: int, device: str) -> Plan:
     """The plan before any budget, which then chooses width, precision and steps. device: "cpu" or an accelerator's type."""
     member = TASKS.load(task)
-    name = model or member.MODEL
+    name, _, inner = (model or member.MODEL).partition(":")
     reasons: dict[str, str] = {"model": f"the default for {task}" if model is None else "chosen with --model"}
     kind = member.KIND
     if int(np.prod(facts.shape_max)) <= 1:
@@ -72,10 +72,9 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
     network = MODELS.load(name)
     shape = network.rules(patch, _voxel(facts, grid), _smallest(facts, grid))
     reasons.update({f"model_options.{k}": v for k, v in shape.reasons.items()})
-    options = network.Options.parse(shape.changes, "model rules")
-    if kind != "vector":
-        multiple = network.stride(options, facts.ndim)
-        patch = tuple(_multiple(p, n, m) for p, n, m in zip(patch, _shape(facts, grid), multiple, strict=True))
+    options = network.Options.parse({**shape.changes, **_named(network.Options, name, inner, reasons)}, "model rules")
+    multiple = network.stride(options, facts.ndim)
+    patch = tuple(_multiple(p, n, m) for p, n, m in zip(patch, _shape(facts, grid), multiple, strict=True))
     if grid.size is not None:
         grid = grid.model_copy(update={"size": patch})
     return Plan(
@@ -95,6 +94,18 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
         seed=seed,
         reasons=reasons,
     )
+
+
+def _named(options: type[Options], model: str, name: str, reasons: dict[str, str]) -> dict[str, str]:
+    """What `--model MODEL:NAME` says beside the model. Raises InputError BAD_OPTION for a model that is one network alone."""
+    if not name:
+        return {}
+    if "name" not in options.model_fields:
+        raise InputError(
+            "BAD_OPTION", f"--model {model}:{name}", found=f"a name behind {model}", expected="none", fix=f"--model {model}"
+        )
+    reasons["model_options.name"] = "chosen with --model"
+    return {"name": name}
 
 
 def check(plan: Plan) -> None:

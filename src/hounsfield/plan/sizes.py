@@ -37,7 +37,7 @@ def sized(plan: Plan, word: str) -> Plan:
         raise InputError(
             "UNSUPPORTED_PAIR",
             f"--size {word}",
-            found=f"model {plan.model}, which has one size",
+            found=f"model {plan.network}, which has one size",
             expected="a model with a width",
             fix="leave out --size, or choose another model with --model",
         )

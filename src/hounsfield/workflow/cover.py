@@ -29,7 +29,7 @@ def trained(run: Run, weights: int, logs: Mapping[str, Log]) -> str:
     cases = record["cases"].get("train", 0)
     patients = "" if run.fingerprint.patients is None else f" of {run.fingerprint.patients:,} patients"
     data = f"on {cases:,} {plan.ndim}D case{'s' * (cases != 1)}{patients} from {Path(record['data']).name}"
-    size = f"a {plan.model} of {millions(weights)} weights"
+    size = f"a {plan.network} of {millions(weights)} weights"
     ends = [log[-1] for log in logs.values()]
     if not ends:
         return f"{size.capitalize()} is to be trained {data} {purpose(plan)}; no step was taken yet."

@@ -19,7 +19,11 @@ from hounsfield.workflow.console import facts_table
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-EXTRAS: Final = {"dicom": "compressed DICOM: JPEG, JPEG-LS, JPEG 2000; DICOM results", "notebook": "the notebooks"}
+EXTRAS: Final = {
+    "dicom": "compressed DICOM: JPEG, JPEG-LS, JPEG 2000; DICOM results",
+    "notebook": "the notebooks",
+    "timm": "networks of timm by name",
+}
 MODULES: Final = {"pillow": "PIL", "pyyaml": "yaml"}  # imported under another name than installed
 ENOUGH_DISK: Final = 5 * 2**30  # bytes free, below which something is said
 ENOUGH_MEMORY: Final = 4 * 2**30

@@ -135,6 +135,8 @@ def _contradictions(options: Options, changes: Mapping[str, Any]) -> None:
         raise _clash(f"--set training.steps={changes['training.steps']}", f"--budget {options.budget}")
     if options.size is not None and "model_options.width" in changes:
         raise _clash(f"--set model_options.width={changes['model_options.width']}", f"--size {options.size}")
+    if ":" in (options.model or "") and "model_options.name" in changes:
+        raise _clash(f"--set model_options.name={changes['model_options.name']}", f"--model {options.model}")
     for key, instead in (("members.folds", "--folds"), ("members.seeds", "--seeds"), ("seed", "--seed")):
         if key in changes:
             raise _clash(f"--set {key}={changes[key]}", f"{instead}, which divides the work too", fix=f"use {instead}")
@@ -270,7 +272,7 @@ def show(proposal: Proposal) -> RenderableType:
     networks = f"{plan.members.count} networks" if plan.members.count > 1 else "one network"
     length = f"{plan.training.steps:,} steps of {plan.training.batch * plan.training.accumulate}"
     said = [
-        f"{plan.task} with {plan.model}: {networks} of {proposal.parameters / 1e6:.2f} million parameters, {length}",
+        f"{plan.task} with {plan.network}: {networks} of {proposal.parameters / 1e6:.2f} million parameters, {length}",
         "time: " + ", ".join(f"{k} {'not measured' if v is None else f'{v:.0f} s'}" for k, v in proposal.seconds.items()),
         f"memory: {proposal.memory / 2**30:.2f} GiB predicted on {proposal.device}",
     ]

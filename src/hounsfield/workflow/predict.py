@@ -122,9 +122,8 @@ def predict(
     predictor = Predictor(opened, device)
     for note in (note for dataset in datasets for note in dataset.notes):
         console.say(f"  {note}")
-    console.say(
-        f"{len(samples)} cases, {opened.plan.task} with {opened.plan.model} on {next(predictor.models[0].parameters()).device}"
-    )
+    where = next(predictor.models[0].parameters()).device
+    console.say(f"{len(samples)} cases, {opened.plan.task} with {opened.plan.network} on {where}")
     author = results.author_of(opened)
     table: list[tuple[Sample, Prediction]] = []
     written: list[Path] = []

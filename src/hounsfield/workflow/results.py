@@ -114,7 +114,7 @@ def author_of(run: Run) -> Author:
     for member in run.members:
         with (member / "weights.safetensors").open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
-    return Author(f"{run.plan.task} with {run.plan.model}", hounsfield.__version__, digest.hexdigest()[:16])
+    return Author(f"{run.plan.task} with {run.plan.network}", hounsfield.__version__, digest.hexdigest()[:16])
 
 
 def write(

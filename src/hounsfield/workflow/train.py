@@ -125,7 +125,7 @@ class _Work:
             weights = sum(p.numel() for p in build(plan).parameters())
             networks = f"{plan.members.count} networks of " if plan.members.count > 1 else ""
             self.console.say(
-                f"{plan.task} with {plan.model}, {networks}{weights / 1e6:.2f} million weights, "
+                f"{plan.task} with {plan.network}, {networks}{weights / 1e6:.2f} million weights, "
                 f"{plan.training.steps} steps of {plan.training.batch} on {self.device}"
             )
             todo = [m for m in self._members() if not m[2].weights.exists()]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from hounsfield.core.errors import InputError
 from hounsfield.explain.methods import gradcam
-from hounsfield.models import resnet, unet
+from hounsfield.models import resnet, timm, unet
 
 Floats = npt.NDArray[np.float64]
 
@@ -197,3 +197,22 @@ def test_a_dense_score_s_map_lies_on_the_class_and_not_on_the_background() -> No
     upper[:, 16:] = 0
     heat = gradcam.explain(model, x, lambda m, v: (m(v)[:, 1] * upper).flatten(1).sum(1))
     assert heat[y == 1].mean() > 3 * heat[y == 0].mean()
+
+
+@pytest.mark.parametrize(
+    ("name", "works"),
+    [("test_resnet", True), ("test_convnext", True), ("test_vit", False), ("swin_tiny_patch4_window7_224", False)],
+)
+def test_networks_that_end_in_tokens_are_refused_and_those_that_pass_through_them_are_not(name: str, works: bool) -> None:
+    """ConvNeXt computes with rows of a table within each block, and leaves it with a map; a transformer never comes back."""
+    torch.manual_seed(0)
+    model = timm.build(timm.Options(name=name), 1, 2, 2)
+    x = torch.randn(1, 1, 224, 224)
+    if works:
+        heat = gradcam.explain(model, x, first)
+        assert heat.shape == (1, 224, 224)
+        assert heat.max() > heat.min()
+        return
+    with pytest.raises(InputError, match="that ends in tokens, expected a convolutional model") as caught:
+        gradcam.explain(model, x, first)
+    assert caught.value.code == "UNSUPPORTED_PAIR"

@@ -29,7 +29,7 @@ def explain(model: nn.Module, x: Tensor, score: Callable[[nn.Module, Tensor], Te
 
     x: (B, C, *spatial) model input; score(model, x) -> (B,), each of its own sample alone. The map is computed on the
     model's coarsest features (see `_Features`) and interpolated linearly between their voxel centres.
-    Raises InputError UNSUPPORTED_PAIR where the model has no convolution whose output is a map.
+    Raises InputError UNSUPPORTED_PAIR where the model has no convolution whose output is a map, or leaves its maps for tokens.
     """
     with undisturbed(model), _Features(model, x.ndim - 2) as features:
         # Input with a gradient, so that a graph is recorded even where all parameters are frozen.
@@ -55,6 +55,8 @@ class _Features:
         self.ndim = ndim
         self.dense = False  # whether the model's own output is a map
         self.worth = (0, 1)
+        self.latest: torch.Size | None = None  # of a convolution's map
+        self.tokens = False  # whether places have become rows of a table since, which need not keep to themselves
         self.maps: list[Tensor] = []
         self.hooks: list[RemovableHandle] = []
 
@@ -70,12 +72,13 @@ class _Features:
         """The last of the maps on which the scalar `value` depends, and its gradient there."""
         gradients = torch.autograd.grad(value, self.maps, allow_unused=True) if self.maps else ()
         for maps, gradient in zip(reversed(self.maps), reversed(gradients), strict=True):
-            if gradient is not None:
+            if gradient is not None and not self.tokens:
                 return maps, gradient
+        why = "that ends in tokens" if self.tokens else f"without a convolution whose output is a {self.ndim}D map"
         raise InputError(
             "UNSUPPORTED_PAIR",
             "Grad-CAM",
-            found=f"a {type(self.model).__name__} without a convolution whose output is a {self.ndim}D map",
+            found=f"a {type(self.model).__name__} {why}",
             expected="a convolutional model",
             fix="choose another method",
         )
@@ -83,13 +86,21 @@ class _Features:
     def _see(self, module: nn.Module, inputs: Any, output: Any) -> None:
         if module is self.model and isinstance(output, tuple):  # maps of several scales
             self.dense = True
-        if not isinstance(output, Tensor) or output.ndim != self.ndim + 2 or not output.requires_grad:
+        if not isinstance(output, Tensor) or not output.requires_grad:
+            return
+        if isinstance(module, nn.Linear):
+            self.tokens = self.tokens or output.ndim > 2
+            return
+        if output.ndim != self.ndim + 2:
             return
         self.dense = self.dense or module is self.model
-        worth = self._worth(output.shape[2:])
-        if isinstance(module, nn.Conv2d | nn.Conv3d) and worth > self.worth:
+        size, convolved = output.shape[2:], isinstance(module, nn.Conv2d | nn.Conv3d)
+        if convolved or size == self.latest:
+            self.latest, self.tokens = size, False
+        worth = self._worth(size)
+        if convolved and worth > self.worth:
             self.worth, self.maps = worth, [output]
-        elif self.maps and output.shape[2:] == self.maps[0].shape[2:]:
+        elif self.maps and size == self.maps[0].shape[2:]:
             self.maps.append(output)
 
     def _worth(self, size: torch.Size) -> tuple[int, int]:

@@ -105,12 +105,16 @@ class Detector(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         check_size(x.shape[2:], self.stride)
+        out: tuple[Tensor, ...] = self.head(self.pyramid(self.levels(x)[self.finest :]))
+        return out
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """Maps of `channels`, from fine to coarse."""
         levels = []
         for stage in self.stages:
             x = stage(x)
             levels.append(x)
-        out: tuple[Tensor, ...] = self.head(self.pyramid(levels[self.finest :]))
-        return out
+        return levels
 
 
 def steps(strides: Sequence[tuple[int, ...]], ndim: int) -> list[tuple[int, ...]]:
