@@ -41,10 +41,11 @@ def soft_dice(probabilities: Tensor, truth: Tensor, known: Tensor) -> Tensor:
 
 
 def exclusive_overlap(logits: Tensor, target: Tensor, dice: float, unknown: Unknown = ()) -> Tensor:
-    """cross_entropy + dice * soft_dice over foreground classes, a class left out of the Dice of cases that `unknown` says were
-    not searched for it: also where they know another class, as with the few voxels of such a rest and no true one among them the
-    Dice would pull a thousand times as hard on each as in a case that knows. logits (B, 1 + K, *s); target (B, *s) as in
-    `cross_entropy`."""
+    """cross_entropy + dice * soft_dice over foreground classes. logits (B, 1 + K, *s); target (B, *s) as in `cross_entropy`.
+
+    The Dice leaves a class out of all of a case that `unknown` says was not searched for it. Its few voxels that are known to be
+    another class would else pull a thousand times as hard, each, as one of a case that was.
+    """
     loss = cross_entropy(logits, target, unknown)
     if dice == 0:
         return loss
