@@ -304,7 +304,7 @@ def _duplicate(samples: Mapping[str, Sample], part_of: Mapping[str, Part], pair:
 
 
 def _told(sample: Sample, other: Sample) -> list[int]:
-    """The classes that a sample's labels name, of boxes one for each, among those for which the other was searched as well; none
+    """The classes that a sample's labels name, of boxes one for each, among those that the other was searched for as well; none
     of masks, which are not read."""
     target = sample.target
     labels = target.labels.tolist() if isinstance(target, Boxes) else (target,) if isinstance(target, int) else target

@@ -110,7 +110,7 @@ class Loader:
                     future.cancel()
 
     def _case(self, number: int) -> str:
-        """The case of a sample: each is seen once an epoch, in another order. Where `training.empty` decides, cases without a box
+        """The case of a sample: each is seen once an epoch, in another order. Where `training.empty` decides, cases without boxes
         and those with one take turns by that share, each kind in epochs of its own."""
         ids, place = self.ids, number
         if self.share_empty is not None:

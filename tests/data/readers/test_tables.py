@@ -54,7 +54,8 @@ def test_one_column_of_words(folder: Folder) -> None:
     """As HAM10000 has it: parts of the download are no classes, the lesion stands for the patient that nobody tells."""
     path = folder(
         "part_1/i1.png part_1/i2.png part_2/i3.png part_2/i4.png",
-        metadata="lesion_id,image_id,dx,dx_type,age,sex\nL1,i1,mel,histo,80,male\nL1,i2,mel,histo,,male\nL2,i3,nv,,40,\nL3,i4,nv,,41,",
+        metadata="lesion_id,image_id,dx,dx_type,age,sex\n"
+        "L1,i1,mel,histo,80,male\nL1,i2,mel,histo,,male\nL2,i3,nv,,40,\nL3,i4,nv,,41,",
     )
     data = open_dataset(path)
     assert (data.reader, data.kind, data.multilabel, names(data)) == ("tables", "classification", False, ["mel", "nv"])
@@ -132,7 +133,8 @@ def test_blank_and_minus_one_are_unknown_and_never_negative(folder: Folder) -> N
 
 def test_several_findings_in_one_cell(folder: Folder) -> None:
     """As NIH's chest X-rays have them."""
-    table = "Image Index,Finding Labels,Follow-up #,Patient ID\n1_0.png,Mass|Edema,0,1\n1_1.png,No Finding,1,1\n2_0.png,Edema,0,2\n"
+    head = "Image Index,Finding Labels,Follow-up #,Patient ID\n"
+    table = f"{head}1_0.png,Mass|Edema,0,1\n1_1.png,No Finding,1,1\n2_0.png,Edema,0,2\n"
     data = open_dataset(folder("images_001/images/1_0.png images_001/images/1_1.png images_002/images/2_0.png", Data_Entry=table))
     assert (data.multilabel, names(data)) == (True, ["Edema", "Mass"])
     assert list(targets(data).values()) == [(0, 1), (), (0,)]

@@ -104,7 +104,7 @@ def label_columns(tables: Sequence[Table]) -> tuple[str, ...]:
 def truth(rows: Sequence[Row], columns: Sequence[str]) -> Truth:
     """What the label's columns, by their plain names, say of every row.
 
-    Raises InputError BAD_MANIFEST (a cell that says nothing of the kind), BAD_LABEL (numbers that are measured, columns of marks
+    Raises InputError BAD_MANIFEST (a cell of another kind), BAD_LABEL (numbers that are measured, columns of marks
     that tell nothing).
     """
     return _words(rows, columns[0]) if columns[0] in LABELS else _marks(rows, columns)

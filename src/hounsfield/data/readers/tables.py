@@ -24,7 +24,7 @@ from hounsfield.io.formats import Choices
 ENDINGS = (".csv", ".tsv")
 SUBMISSION = "submission"  # in the name of a table whose labels are made up, to show a form
 PROBED = 20  # rows that tell whether a table speaks of images
-IDS = ("image", "imageid", "imagename", "imageindex", "imagepath", "img", "filename", "file", "filepath", "path", "id", "idcode")
+IDS = frozenset("image imageid imagename imageindex imagepath img filename file filepath path id idcode".split())
 
 
 def match(path: Path) -> Match:
@@ -45,7 +45,7 @@ def read(path: Path, choices: Choices) -> Dataset:
     -1 (uncertain), means unknown. Tables without labels give attributes and patients. The parts are those of a column, else of
     the tables' names, else of the folders.
 
-    Raises InputError UNPAIRED (rows without their image), BAD_MANIFEST (naming row and column), UNKNOWN_LAYOUT (two columns that
+    Raises InputError UNPAIRED (rows without an image), BAD_MANIFEST (naming row and column), UNKNOWN_LAYOUT (two columns that
     could be the label), BAD_LABEL, and as `cases` does.
     """
     found, left_out = cases(path, choices)
@@ -150,7 +150,7 @@ def _has(t: Table, columns: Sequence[str]) -> bool:
 
 
 def _check_columns(path: Path, labelled: Sequence[Table], columns: Sequence[str]) -> None:
-    """Raises InputError BAD_LABEL for none, UNKNOWN_LAYOUT for several columns that could be the label, BAD_MANIFEST for columns
+    """Raises InputError BAD_LABEL for none, UNKNOWN_LAYOUT for several that could be the label, BAD_MANIFEST for columns
     of 0 and 1 that not every labelled table has."""
     if not columns:
         raise InputError(
