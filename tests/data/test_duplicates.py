@@ -78,7 +78,9 @@ def test_labels_agree_on_what_both_were_searched_for(found: Any, noise: Any) -> 
         return copy.same_target
 
     def boxes(*labels: int) -> Boxes:
-        return Boxes(np.array([[0, 0, 4, 4 + k] for k in range(len(labels))], dtype=float).reshape(-1, 4), np.array(labels, int))
+        return Boxes(
+            np.array([[0, 0, 4, 4 + k] for k in range(len(labels))], dtype=float).reshape(-1, 4), np.array(labels, int)
+        )
 
     assert agree(boxes(0, 1, 1), boxes(1, 0, 1))
     assert not agree(boxes(0, 1, 1), boxes(0, 1))

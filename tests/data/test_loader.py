@@ -278,7 +278,9 @@ def mostly_empty(tmp_path: Path) -> dict[str, Entry]:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.3, 0.9])
-def test_cases_without_a_box_come_in_their_share_and_all_of_a_kind_as_often(mostly_empty: dict[str, Entry], share: float) -> None:
+def test_cases_without_a_box_come_in_their_share_and_all_of_a_kind_as_often(
+    mostly_empty: dict[str, Entry], share: float
+) -> None:
     loader = Loader(mostly_empty, plan((8, 8), batch=4, empty=share), (1, 1))
     steps = 180
     seen = Counter(i for step in range(steps) for i in loader.raw(step).ids)

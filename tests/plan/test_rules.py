@@ -184,7 +184,7 @@ def test_cases_without_a_box_are_at_most_half_of_what_is_seen(empty: int, share:
     flat = {"ndim": 2, "space": "none", "spacing_median": (1, 1), "spacing_min": (1, 1), "spacing_max": (1, 1)}
     sides = Spread(min=20, median=30, max=40, histogram=(5, 5), edges=(20, 30, 40))
     boxed = ClassFacts(value=1, name="mass", cases=100 - empty, fraction=1.0, boxes=10, box_sides=(sides, sides))
-    shapes = {name: (480, 640) for name in ("shape_min", "shape_median", "shape_max")}
+    shapes = dict.fromkeys(("shape_min", "shape_median", "shape_max"), (480, 640))
     made = plan(facts(**flat, **shapes, classes=(boxed,), empty_masks=empty), "detection")
     assert made.training.empty == share
     assert made.reasons.get("training.empty", "").startswith(f"{empty} of 100 cases have no box" if share else "")

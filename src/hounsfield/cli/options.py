@@ -93,9 +93,7 @@ CleanDescriptors = Annotated[bool, _flag("--clean-descriptors", "Keep the harmle
 CleanPixels = Annotated[
     list[str] | None, _value("Blacken this rectangle in every frame; repeatable.", panel=PIXELS, metavar="X,Y,W,H")
 ]
-AllowBurnedIn = Annotated[
-    bool, _flag("--allow-burned-in", "Take images that say that they show text of the patient.", PIXELS)
-]
+AllowBurnedIn = Annotated[bool, _flag("--allow-burned-in", "Take images that say that they show text of the patient.", PIXELS)]
 
 
 def gathered(**groups: Callable[..., object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

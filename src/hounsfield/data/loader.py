@@ -110,8 +110,8 @@ class Loader:
                     future.cancel()
 
     def _case(self, number: int) -> str:
-        """The case of a sample: each is seen once an epoch, in another order. Where `training.empty` decides, cases without boxes
-        and those with one take turns by that share, each kind in epochs of its own."""
+        """The case of a sample: each is seen once an epoch, in another order. Where `training.empty` decides, those without a
+        box and those with one take turns by that share, each kind in epochs of its own."""
         ids, place = self.ids, number
         if self.share_empty is not None:
             before, after = int(number * self.share_empty), int((number + 1) * self.share_empty)

@@ -76,7 +76,9 @@ def test_the_patient_goes_before_the_lesion(folder: Folder) -> None:
 
 
 def test_numbers_are_class_values_and_measures_are_none(folder: Folder) -> None:
-    path = folder("a.png b.png c.png", train="id_code,diagnosis\na,4\nb,0\nc,4.0\n", sample_submission="id_code,diagnosis\na,0\n")
+    path = folder(
+        "a.png b.png c.png", train="id_code,diagnosis\na,4\nb,0\nc,4.0\n", sample_submission="id_code,diagnosis\na,0\n"
+    )
     data = open_dataset(path)
     assert [(c.value, c.name) for c in data.classes] == [(0, "0"), (4, "4")]
     assert targets(data) == {"a": 1, "b": 0, "c": 1}
@@ -88,7 +90,9 @@ ONE_HOT = "image,MEL,NV,BCC\n"
 
 
 def test_columns_with_a_single_one_in_every_row_exclude_each_other(folder: Folder) -> None:
-    path = folder("in/i1.jpg in/i2.jpg in/i3.jpg in/i4.jpg", labels=f"{ONE_HOT}i1,0.0,1.0,0.0\ni2,1.0,0.0,0.0\ni3,0.0,1.0,0.0\n")
+    path = folder(
+        "in/i1.jpg in/i2.jpg in/i3.jpg in/i4.jpg", labels=f"{ONE_HOT}i1,0.0,1.0,0.0\ni2,1.0,0.0,0.0\ni3,0.0,1.0,0.0\n"
+    )
     data = open_dataset(path)
     assert (data.multilabel, names(data), targets(data)) == (False, ["MEL", "NV"], {"in/i1": 1, "in/i2": 0, "in/i3": 1})
     assert all(s.known_classes is None for s in data.samples)
@@ -135,13 +139,17 @@ def test_several_findings_in_one_cell(folder: Folder) -> None:
     """As NIH's chest X-rays have them."""
     head = "Image Index,Finding Labels,Follow-up #,Patient ID\n"
     table = f"{head}1_0.png,Mass|Edema,0,1\n1_1.png,No Finding,1,1\n2_0.png,Edema,0,2\n"
-    data = open_dataset(folder("images_001/images/1_0.png images_001/images/1_1.png images_002/images/2_0.png", Data_Entry=table))
+    data = open_dataset(
+        folder("images_001/images/1_0.png images_001/images/1_1.png images_002/images/2_0.png", Data_Entry=table)
+    )
     assert (data.multilabel, names(data)) == (True, ["Edema", "Mass"])
     assert list(targets(data).values()) == [(0, 1), (), (0,)]
     assert [s.patient for s in data.samples] == ["1", "1", "2"]
     assert data.samples[1].attributes == {"follow_up": "1"}
     assert data.notes == ("'No Finding' means none of the classes",)
-    assert "row 3, column 'Finding Labels'" in refused("BAD_MANIFEST", folder("", Data_Entry=table.replace("No F", "Mass|No F")))
+    assert "row 3, column 'Finding Labels'" in refused(
+        "BAD_MANIFEST", folder("", Data_Entry=table.replace("No F", "Mass|No F"))
+    )
 
 
 def test_no_finding_is_a_class_where_classes_exclude_each_other(folder: Folder) -> None:
@@ -242,7 +250,14 @@ def test_what_is_no_table_of_labels(folder: Folder) -> None:
     path = folder("ill/a.png ill/b.png well/c.png well/d.png", about="image,sex,age,smoker\na,1,0,1\nb,0,1,1\n")
     assert open_dataset(path).reader == "class_folders"
     assert tables.match(path).found is None
-    for text in ("folder,label\nill,1\nwell,0\n", "x\n", "", "image,label\nq,1\nr,0\n", "image,label\na,1\nb,0,3\n", "a,a\n1,2\n"):
+    for text in (
+        "folder,label\nill,1\nwell,0\n",
+        "x\n",
+        "",
+        "image,label\nq,1\nr,0\n",
+        "image,label\na,1\nb,0,3\n",
+        "a,a\n1,2\n",
+    ):
         (path / "about.csv").write_text(text)
         assert tables.match(path).found is None
     (path / "about.csv").write_bytes(b"image,label\n\xff\xfe,1\n")
@@ -252,7 +267,9 @@ def test_what_is_no_table_of_labels(folder: Folder) -> None:
 
 def test_who_reads_what_others_know(folder: Folder) -> None:
     """A manifest and masks go before a table, and a table before folders."""
-    path = folder("images/a.png images/b.png", manifest="image,target\nimages/a.png,x\nimages/b.png,y\n", t="image,label\na,1\nb,2\n")
+    path = folder(
+        "images/a.png images/b.png", manifest="image,target\nimages/a.png,x\nimages/b.png,y\n", t="image,label\na,1\nb,2\n"
+    )
     assert open_dataset(path).reader == "manifest"
     (path / "manifest.csv").unlink()
     assert open_dataset(path).reader == "tables"

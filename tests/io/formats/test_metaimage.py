@@ -40,8 +40,6 @@ def mha(path: Path, array: Array = VOLUME, data: bytes | None = None, **fields: 
     return path
 
 
-
-
 @pytest.mark.parametrize("packed", [False, True])
 def test_components_are_channels(tmp_path: Path, packed: bool) -> None:
     path = save(tmp_path / "a.mha", RNG.normal(size=(4, 5, 6, 3)).astype(np.float32), packed=packed, channels=True)
@@ -121,10 +119,6 @@ def test_one_slice_is_a_flat_image(tmp_path: Path) -> None:
     path = mha(tmp_path / "b.mha", VOLUME[:1], **PLACE)
     assert io.read(path).ndim == 2
     check_same(path, io.read(path))
-
-
-
-
 
 
 def test_data_beside_may_follow_a_header_of_their_own(tmp_path: Path) -> None:

@@ -35,10 +35,6 @@ def nrrd(path: Path, array: Array = VOLUME, data: bytes | None = None, **fields:
     return path
 
 
-
-
-
-
 @pytest.mark.parametrize("space", ["right-anterior-superior", "left-anterior-superior", "left-posterior-superior", "RAS"])
 def test_the_space_is_honoured(tmp_path: Path, space: str) -> None:
     path = nrrd(tmp_path / "a.nrrd", **{**PLACE, "space": space})
@@ -135,12 +131,6 @@ def test_a_slice_keeps_its_plane(tmp_path: Path) -> None:
     check_same(path, image)
     flat = nrrd(tmp_path / "b.nrrd", VOLUME[0], **{**PLACE, "space directions": "(0.5,0.1,0) (0,0.7,0)"})
     assert io.read(flat).geometry == image.geometry
-
-
-
-
-
-
 
 
 def test_data_beside_may_skip_bytes(tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ from hounsfield.data.dataset import name_classes
 from hounsfield.data.readers._table import bad, classes_of
 
 # Columns by their plain names.
-LABELS = frozenset(
-    ("label", "labels", "target", "targets", "class", "classname", "category", "diagnosis", "diagnostic", "dx", "finding")
-    + ("findinglabels", "disease", "pathology", "grade", "level", "groundtruth")
-)
+LABELS = {
+    *("label", "labels", "target", "targets", "class", "classname", "category", "diagnosis", "diagnostic", "dx", "finding"),
+    *("findinglabels", "disease", "pathology", "grade", "level", "groundtruth"),
+}
 PATIENTS = ("patient", "patientid", "subject", "subjectid", "participant", "participantid", "lesionid")  # best first
 SPLITS = ("split", "subset", "partition", "set")
-NO_CLASS = frozenset(("", "index", "sex", "gender", "male", "female", "age", "smoker", *PATIENTS, *SPLITS, *LABELS))
+NO_CLASS = {"", "index", "sex", "gender", "male", "female", "age", "smoker", *PATIENTS, *SPLITS, *LABELS}
 
 NOTHING = "nofinding"  # beside cells that name several classes: none of them
 BLANK = frozenset(("", "nan", "na", "n/a"))
@@ -147,7 +147,9 @@ def _marks(rows: Sequence[Row], columns: Sequence[str]) -> Truth:
     taken = [k for k, name in enumerate(names) if name not in (*never, *always)]
     if not taken:
         found = f"{listed(never or always)}, nowhere {int(bool(never))}"
-        raise InputError("BAD_LABEL", rows[0].table.file, found=found, expected="both 1 and 0", fix="write 0 for what is absent")
+        raise InputError(
+            "BAD_LABEL", rows[0].table.file, found=found, expected="both 1 and 0", fix="write 0 for what is absent"
+        )
     known = [tuple(place for place, k in enumerate(taken) if own[k] is not None) for own in marks]
     held = [tuple(place for place in knows if own[taken[place]]) for own, knows in zip(marks, known, strict=True)]
     told = [len(knows) == len(taken) and len(own) == 1 for own, knows in zip(held, known, strict=True) if knows]

@@ -24,7 +24,20 @@ from hounsfield.io.formats import Choices
 ENDINGS = (".csv", ".tsv")
 SUBMISSION = "submission"  # in the name of a table whose labels are made up, to show a form
 PROBED = 20  # rows that tell whether a table speaks of images
-IDS = frozenset("image imageid imagename imageindex imagepath img filename file filepath path id idcode".split())
+IDS = {
+    "image",
+    "imageid",
+    "imagename",
+    "imageindex",
+    "imagepath",
+    "img",
+    "filename",
+    "file",
+    "filepath",
+    "path",
+    "id",
+    "idcode",
+}
 
 
 def match(path: Path) -> Match:
@@ -57,7 +70,9 @@ def read(path: Path, choices: Choices) -> Dataset:
     rows, again = _rows(path, labelled, columns, places)
     about, several = _about([t for t in tables if t not in labelled], places)
     said = truth(rows, columns)
-    kept = [(row, target, known) for row, target, known in zip(rows, said.targets, said.known, strict=True) if target is not None]
+    kept = [
+        (row, target, known) for row, target, known in zip(rows, said.targets, said.known, strict=True) if target is not None
+    ]
     if not kept:
         raise InputError("BAD_LABEL", path, found="no row with a label", expected="labels", fix="check the tables")
     parts = [_split(found[row.case], [row, *about[row.case]]) for row, _, _ in kept]
