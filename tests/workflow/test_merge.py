@@ -167,7 +167,7 @@ def test_boxes_of_a_source_that_never_drew_a_class_teach_nothing_of_it(tmp_path:
         names = [sources[site].classes[k].name for k in own.target.labels]
         assert [data.classes[k].name for k in sample.target.labels] == names
         assert sample.known_classes == (None if site == "north" else (0,))
-    small = {"model_options.width": 4, "grid.size": None, "patch": [64, 64]}
+    small = {"model_options.width": 16, "inference.mirror": False}
     run = train(tmp_path / "merged", tmp_path / "run", Options(budget="2steps", device="cpu", changes=small))
     figures = json.loads((run.root / "evaluation" / "val.json").read_text())
     rows = {row["id"]: row["known_liver"] for row in figures["cases"]}

@@ -54,8 +54,9 @@ def shortcuts(
 ) -> list[Shortcut]:
     """The associations that chance does not explain, the strongest first.
 
-    labels: by class, whether each case has it, None where it was not searched for. attributes: by name, each case's value, "" where unknown. groups: each case's
-    patient. Cases of one patient, value and label count once, so that a film of one patient proves nothing.
+    labels: by class, whether each case has it, None where nobody looked. attributes: by name, each case's value, "" where
+    unknown. groups: each case's patient. Cases of one patient, value and label count once, so that a film of one patient proves
+    nothing.
     """
     tables = [
         (name, label, *_table(values, has, groups))
