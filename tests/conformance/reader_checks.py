@@ -252,10 +252,16 @@ def bids(folder: Path) -> None:
     (folder / "participants.tsv").write_text("participant_id\tAge\tgroup\nsub-00\t30\tcontrol\nsub-01\tn/a\tpatient\n")
 
 
+def tables(folder: Path) -> None:
+    names = [name for name, _ in boxed(folder)]
+    rows = [f"{Path(name).stem},patient {k // 2},{k % 2}.0,{1 - k % 2}.0" for k, name in enumerate(names)]
+    (folder / "labels.csv").write_text("\n".join(["image,patient_id,lesion,healthy", *rows]))
+
+
 # A reader without an example here has its layout tested in its own file alone.
 EXAMPLES: dict[str, Callable[[Path], None]] = {
     f.__name__: f
-    for f in (nnunet, class_folders, images, image_masks, manifest, msd, medmnist, coco, voc, yolo, bids, dicom_studies)
+    for f in (nnunet, class_folders, images, image_masks, manifest, msd, medmnist, coco, voc, yolo, bids, dicom_studies, tables)
 }
 
 

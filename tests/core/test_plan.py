@@ -153,7 +153,9 @@ def test_three_angles_or_fewer_in_3d() -> None:
         plan(ndim=3, patch=(4, 4, 4), grid=Grid(), augment=Augment(rotation=(1, 2, 3, 4)))
 
 
-@pytest.mark.parametrize("changes", [{"warmup": 1.1}, {"ema": 1.0}, {"batch": 0}, {"accumulate": 0}, {"foreground": -0.1}])
+@pytest.mark.parametrize(
+    "changes", [{"warmup": 1.1}, {"ema": 1.0}, {"batch": 0}, {"accumulate": 0}, {"foreground": -0.1}, {"empty": 1.0}]
+)
 def test_training_out_of_range(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Training(**changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy.typing as npt
 import pytest
 from scipy import ndimage
 
-from hounsfield.core.sample import Sample
+from hounsfield.core.boxes import Boxes
+from hounsfield.core.sample import Sample, Target
 from hounsfield.core.sample import Split as Part
 from hounsfield.data.duplicates import NEAR_ALIGNED, Duplicate, aligned, count_within, exact, near
 from hounsfield.data.facts import CaseFacts, measure
@@ -61,6 +63,33 @@ def test_copies_stand_behind_the_one_in_the_part_that_is_kept(found: Any, noise:
     assert [c.same_target for c in copies] == [True, False, True, True]
     assert {c.correlation for c in copies} == {1.0}
     assert str(copies[1]) == "test test/d.png = train train/a.png, labels differ"
+
+
+def test_labels_agree_on_what_both_were_searched_for(found: Any, noise: Any) -> None:
+    """Boxes in their number; what one of two was not searched for says nothing."""
+
+    def agree(one: Target, other: Target, **known: tuple[int, ...]) -> bool:
+        samples, facts, parts = found({"train/a": noise(1), "train/b": noise(1)})
+        samples = {
+            "train/a": replace(samples["train/a"], target=one, known_classes=known.get("a")),
+            "train/b": replace(samples["train/b"], target=other, known_classes=known.get("b")),
+        }
+        (copy,) = exact(samples, facts, parts)
+        return copy.same_target
+
+    def boxes(*labels: int) -> Boxes:
+        return Boxes(
+            np.array([[0, 0, 4, 4 + k] for k in range(len(labels))], dtype=float).reshape(-1, 4), np.array(labels, int)
+        )
+
+    assert agree(boxes(0, 1, 1), boxes(1, 0, 1))
+    assert not agree(boxes(0, 1, 1), boxes(0, 1))
+    assert not agree(boxes(0), boxes())
+    assert agree(boxes(0, 1, 1), boxes(0), b=(0,))
+    assert not agree(boxes(0, 1, 1), boxes(), b=(0,))
+    assert agree((0, 2), (0,), b=(0, 1))
+    assert not agree((0, 2), (1,), a=(0, 2), b=(0, 1))
+    assert agree((), (1,), a=(0,))
 
 
 def test_another_size_brightness_or_a_little_noise_is_near(found: Any) -> None:

@@ -267,3 +267,51 @@ def test_boxes_move_with_their_window_and_pad_the_batch(tmp_path: Path) -> None:
             assert target[:, -1].tolist() == [1, 0, -2]
     assert {k: v.tolist() for k, v in held["many"].points.items()} == {1: [[22, 22]], 2: [[4, 6]]}
     assert held["none"].points == {}
+
+
+@pytest.fixture
+def mostly_empty(tmp_path: Path) -> dict[str, Entry]:
+    """Three cases with a box and nine without, of which one was not searched for class 0."""
+    box, mark = np.array([[3, 4, 6, 8, 1]], np.float32), np.array([[0, 0, 0, 0, -2]], np.float32)
+    rows = {**{f"box {k}": box for k in range(3)}, **{f"none {k}": box[:0] for k in range(8)}, "none 8": mark}
+    return entries(tmp_path, {name: (numbered((24, 30)), own) for name, own in rows.items()})
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.3, 0.9])
+def test_cases_without_a_box_come_in_their_share_and_all_of_a_kind_as_often(
+    mostly_empty: dict[str, Entry], share: float
+) -> None:
+    loader = Loader(mostly_empty, plan((8, 8), batch=4, empty=share), (1, 1))
+    steps = 180
+    seen = Counter(i for step in range(steps) for i in loader.raw(step).ids)
+    kinds = Counter(name.split()[0] for name in seen.elements())
+    assert abs(kinds["none"] - share * 4 * steps) <= 1
+    for kind, count in (("box", 3), ("none", 9)):
+        of_kind = [n for name, n in seen.items() if name.startswith(kind)]
+        assert len(of_kind) == (count if kinds[kind] else 0)
+        assert max(of_kind, default=0) - min(of_kind, default=0) <= 1
+    assert loader.epochs(steps) == pytest.approx(kinds["box"] / 3, abs=0.5)
+    orders = {tuple(loader.raw(step).ids) for step in range(steps)}
+    assert len(orders) > 10
+
+
+def test_halves_of_every_step_are_with_and_without_a_box(mostly_empty: dict[str, Entry]) -> None:
+    loader = Loader(mostly_empty, plan((8, 8), batch=4, empty=0.5), (1, 1))
+    for step in (0, 1, 17):
+        assert [name.split()[0] for name in loader.raw(step).ids] == ["box", "none"] * 2
+    again = Loader(mostly_empty, plan((8, 8), batch=4, empty=0.5), (1, 1))
+    assert all(same(loader.raw(step), again.raw(step)) for step in (3, 0))
+
+
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_where_no_share_decides_or_all_cases_are_alike_every_case_comes_once_an_epoch(
+    mostly_empty: dict[str, Entry], small: dict[str, Entry], share: float | None
+) -> None:
+    """In the order that it always had, so that plans which are there train the same again."""
+    kinds = {name: entry for name, entry in mostly_empty.items() if name.startswith("box")}
+    for held in ([mostly_empty] if share is None else []) + [small, kinds]:
+        loader = Loader(held, plan((8, 8), batch=4, empty=share, seed=3), (1, 1))
+        drawn = [i for step in range(9) for i in loader.raw(step).ids]
+        ids = sorted(held)
+        orders = [np.random.default_rng((3, 0, epoch)).permutation(len(ids)) for epoch in range(13)]
+        assert drawn == [ids[k] for order in orders for k in order][:36]

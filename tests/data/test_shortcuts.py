@@ -65,6 +65,16 @@ def test_a_site_that_tells_the_class_is_listed_with_its_rule() -> None:
     assert str(found).startswith("site tells sick: A ")
 
 
+def test_cases_that_were_not_searched_for_a_class_are_not_without_it() -> None:
+    """Where one site never looked, the site tells nothing: of the other's cases every second has the class."""
+    site = ["A"] * 40 + ["B"] * 40
+    groups = [f"p{k}" for k in range(80)]
+    has: list[bool | None] = [k % 2 == 0 for k in range(40)]
+    (found,) = shortcuts({"sick": [*has, *[False] * 40]}, {"site": site}, groups)
+    assert found.attribute == "site"
+    assert shortcuts({"sick": [*has, *[None] * 40]}, {"site": site}, groups) == []
+
+
 def test_chance_is_not_listed() -> None:
     draw = np.random.default_rng(1)
     for seed in range(40):

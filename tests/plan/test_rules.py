@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hounsfield.core.errors import InputError
-from hounsfield.core.fingerprint import ClassFacts, Fingerprint, Intensity
+from hounsfield.core.fingerprint import ClassFacts, Fingerprint, Intensity, Spread
 from hounsfield.core.plan import Class, Plan
 from hounsfield.models import MODELS
 from hounsfield.plan.rules import decide
@@ -200,3 +200,16 @@ def test_a_model_s_name_may_name_a_network() -> None:
     assert plan(picture, "classification", "resnet").patch == (168, 224)
     with pytest.raises(InputError, match=r"BAD_OPTION --model resnet:18: found a name behind resnet, .*fix: --model resnet$"):
         plan(picture, "classification", "resnet:18")
+
+
+@pytest.mark.parametrize(("empty", "share"), [(0, None), (50, None), (51, 0.5), (95, 0.5)])
+def test_cases_without_a_box_are_at_most_half_of_what_is_seen(empty: int, share: float | None) -> None:
+    flat = {"ndim": 2, "space": "none", "spacing_median": (1, 1), "spacing_min": (1, 1), "spacing_max": (1, 1)}
+    sides = Spread(min=20, median=30, max=40, histogram=(5, 5), edges=(20, 30, 40))
+    boxed = ClassFacts(value=1, name="mass", cases=100 - empty, fraction=1.0, boxes=10, box_sides=(sides, sides))
+    shapes = dict.fromkeys(("shape_min", "shape_median", "shape_max"), (480, 640))
+    made = plan(facts(**flat, **shapes, classes=(boxed,), empty_masks=empty), "detection")
+    assert made.training.empty == share
+    assert made.reasons.get("training.empty", "").startswith(f"{empty} of 100 cases have no box" if share else "")
+    assert ("training.empty" in made.reasons) is (share is not None)
+    assert plan(facts(empty_masks=95)).training.empty is None  # masks: windows are centred on a class instead

@@ -5,14 +5,17 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
-from hounsfield.data.phantoms import write_dataset
+from hounsfield.data.phantoms import ORGANS, grey, phantom, write_dataset
 from hounsfield.data.readers import open_dataset
+from hounsfield.io import write
 from hounsfield.workflow.merge import merge
 from hounsfield.workflow.ready import Options
 from hounsfield.workflow.train import train
@@ -117,3 +120,56 @@ def test_what_cannot_be_merged_is_said_before_anything_is_written(sources: list[
         merge(sources, tmp_path / "mapping.yaml", tmp_path / "merged")
     assert caught.value.code == "WRONG_DIMENSION"
     assert not (tmp_path / "merged").exists()
+
+
+DRAWN = """
+classes: [lesion, liver]
+sources:
+  north: {labels: {lesion: lesion, liver: liver}}
+  south: {labels: {lesion: lesion}}
+"""
+
+
+def drawn(folder: Path, classes: tuple[str, ...], seeds: Iterable[int]) -> None:
+    """Phantoms with lesions as Pascal VOC holds them, with a box around every part of these classes."""
+    folder.mkdir()
+    for seed in seeds:
+        case = phantom(seed, lesion=True)
+        write(grey(case.image), folder / f"{seed}.png")
+        items = ""
+        for name in classes:
+            (value,) = (c.value for c in ORGANS if c.name == name)
+            for y, x, bottom, right in Boxes.around(case.organs.array[0], (value,)).corners.astype(int).tolist():
+                corners = f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax>"
+                items += f"<object><name>{name}</name><bndbox>{corners}</bndbox></object>"
+        size = "<size><width>96</width><height>96</height></size>"
+        (folder / f"{seed}.xml").write_text(f"<annotation><filename>{seed}.png</filename>{size}{items}</annotation>")
+
+
+def test_boxes_of_a_source_that_never_drew_a_class_teach_nothing_of_it(tmp_path: Path) -> None:
+    drawn(tmp_path / "north", ("lesion", "liver"), range(5))
+    drawn(tmp_path / "south", ("lesion",), range(4, 9))  # phantom 4 stands in both
+    (tmp_path / "mapping.yaml").write_text(DRAWN)
+    made = merge([tmp_path / "north", tmp_path / "south"], tmp_path / "mapping.yaml", tmp_path / "merged")
+    assert (made.kind, made.cases, made.classes) == ("detection", 10, {"lesion": 1, "liver": 2})
+    assert made.sources["south"].known == ("lesion",)
+    assert [(s.cases, s.correlation, s.same_label) for s in made.shared] == [(("north/4", "south/4"), 1.0, True)]
+    data = open_dataset(tmp_path / "merged")
+    sources = {site: open_dataset(tmp_path / site) for site in ("north", "south")}
+    assert [c.name for c in data.classes] == ["lesion", "liver"]
+    for sample in data.samples:
+        site, case = sample.id.split("/")
+        (own,) = (s for s in sources[site].samples if s.id == case)
+        assert isinstance(sample.target, Boxes)
+        assert isinstance(own.target, Boxes)
+        assert len(own.target)
+        np.testing.assert_array_equal(sample.target.corners, own.target.corners)
+        names = [sources[site].classes[k].name for k in own.target.labels]
+        assert [data.classes[k].name for k in sample.target.labels] == names
+        assert sample.known_classes == (None if site == "north" else (0,))
+    small = {"model_options.width": 16, "inference.mirror": False}
+    run = train(tmp_path / "merged", tmp_path / "run", Options(budget="2steps", device="cpu", changes=small))
+    figures = json.loads((run.root / "evaluation" / "val.json").read_text())
+    rows = {row["id"]: row["known_liver"] for row in figures["cases"]}
+    assert rows
+    assert all(known == float(name.startswith("north/")) for name, known in rows.items())

@@ -21,17 +21,9 @@ if TYPE_CHECKING:
 
 LATER = {"Choices": object, "Options": object, "Profile": object}  # types whose modules are imported when a verb runs
 
-Data = Annotated[
-    Path, typer.Argument(help="A folder of images (any of the known layouts), an .npz, or a manifest.", show_default=False)
-]
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that hounsfield train wrote.", show_default=False)]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on standard output; messages go to standard error.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier command wrote there.")]
-Reader = Annotated[str | None, typer.Option(help="Name the layout instead of recognising it.", show_default=False)]
-PatientRegex = Annotated[
-    str | None, typer.Option(help="Where a file's name says the patient; the first group counts.", show_default=False)
-]
+CHOICES = "Where a file leaves a choice"
+KEEPS = "What the strict profile would take, and may stay"
+PIXELS = "Pixels"
 
 
 class Form(StrEnum):
@@ -41,29 +33,14 @@ class Form(StrEnum):
     QFORM = "qform"
 
 
-CHOICES = "Where a file leaves a choice"
-Volume = Annotated[
-    int | None,
-    typer.Option(min=0, help="Of a 4D file, counted from 0.", show_default=False, rich_help_panel=CHOICES),
-]
-Frame = Annotated[
-    int | None,
-    typer.Option(
-        min=0, help="Of a cine or a picture with several, counted from 0.", show_default=False, rich_help_panel=CHOICES
-    ),
-]
-Affine = Annotated[
-    Form | None,
-    typer.Option(help="Of a NIfTI file whose two affines disagree.", show_default=False, rich_help_panel=CHOICES),
-]
-Series = Annotated[
-    str | None,
-    typer.Option(help="Of DICOM studies: number, description, or UID or its end.", show_default=False, rich_help_panel=CHOICES),
-]
-AllowGaps = Annotated[bool, typer.Option("--allow-gaps", help="Interpolate missing DICOM slices.", rich_help_panel=CHOICES)]
-FixTilt = Annotated[
-    bool, typer.Option("--fix-tilt", help="Resample DICOM slices that a gantry tilt has sheared.", rich_help_panel=CHOICES)
-]
+def _value(text: str, *names: str, panel: str | None = None, **more: Any) -> Any:
+    """An option with a value, whose help says what happens without it."""
+    return typer.Option(*names, help=text, show_default=False, rich_help_panel=panel, **more)
+
+
+def _flag(name: str, text: str, panel: str | None = None) -> Any:
+    """A switch that is off."""
+    return typer.Option(name, help=text, rich_help_panel=panel)
 
 
 def _below_one(value: float) -> float:
@@ -72,36 +49,51 @@ def _below_one(value: float) -> float:
     return value
 
 
+Data = Annotated[
+    Path, typer.Argument(help="A folder of images (any of the known layouts), an .npz, or a manifest.", show_default=False)
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder that hounsfield train wrote.", show_default=False)]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+Json = Annotated[bool, _flag("--json", "One JSON document on standard output; messages go to standard error.")]
+Overwrite = Annotated[bool, _flag("--overwrite", "Replace what an earlier command wrote there.")]
+Reader = Annotated[str | None, _value("Name the layout instead of recognising it.")]
+PatientRegex = Annotated[str | None, _value("Where a file's name says the patient; the first group counts.")]
+
+Volume = Annotated[int | None, _value("Of a 4D file, counted from 0.", panel=CHOICES, min=0)]
+Frame = Annotated[int | None, _value("Of a cine or a picture with several, counted from 0.", panel=CHOICES, min=0)]
+Affine = Annotated[Form | None, _value("Of a NIfTI file whose two affines disagree.", panel=CHOICES)]
+Series = Annotated[str | None, _value("Of DICOM studies: number, description, or UID or its end.", panel=CHOICES)]
+AllowGaps = Annotated[bool, _flag("--allow-gaps", "Interpolate missing DICOM slices.", CHOICES)]
+FixTilt = Annotated[bool, _flag("--fix-tilt", "Resample DICOM slices that a gantry tilt has sheared.", CHOICES)]
+
 Time = Annotated[
     str | None,
-    typer.Option(
-        "--budget",
-        help="Wall-clock time for everything (90s, 10m, 2h, overnight), or 200steps, 20epochs.  [default: 10m]",
-        show_default=False,
-    ),
+    _value("Wall-clock time for everything (90s, 10m, 2h, overnight), or 200steps, 20epochs.  [default: 10m]", "--budget"),
 ]
-Size = Annotated[
-    str | None,
-    typer.Option(help="tiny, small, base, large, huge or giant, instead of what fits the time.", show_default=False),
-]
+Size = Annotated[str | None, _value("tiny, small, base, large, huge or giant, instead of what fits the time.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of split, weights and augmentation.")]
-TaskName = Annotated[
-    str | None, typer.Option("--task", help="classification, detection or segmentation; the data decide.", show_default=False)
-]
-ModelName = Annotated[
-    str | None,
-    typer.Option("--model", help="A network's name, such as resnet or timm:resnet18; the task decides.", show_default=False),
-]
+TaskName = Annotated[str | None, _value("classification, detection or segmentation; the data decide.", "--task")]
+ModelName = Annotated[str | None, _value("A network's name, such as resnet or timm:resnet18; the task decides.", "--model")]
 Folds = Annotated[int, typer.Option(min=1, help="Members of a cross-validation, each without one part of the cases.")]
-Seeds = Annotated[int | None, typer.Option(min=1, help="Members of each fold; the time decides.", show_default=False)]
+Seeds = Annotated[int | None, _value("Members of each fold; the time decides.", min=1)]
 Test = Annotated[
     float, typer.Option(min=0, callback=_below_one, help="Part of the patients to set apart for the report, below 1.")
 ]
-LeaveOut = Annotated[str | None, typer.Option(help="Test on a column's value, such as site=A.", show_default=False)]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="key=JSON of the plan, such as model_options.width=16; repeatable.", show_default=False),
+LeaveOut = Annotated[str | None, _value("Test on a column's value, such as site=A.")]
+Changes = Annotated[list[str] | None, _value("key=JSON of the plan, such as model_options.width=16; repeatable.", "--set")]
+
+ShiftDates = Annotated[bool, _flag("--shift-dates", "Move the dates of a patient by one number of days.", KEEPS)]
+RetainUids = Annotated[bool, _flag("--retain-uids", "Keep UIDs.", KEEPS)]
+RetainDevice = Annotated[bool, _flag("--retain-device", "Keep station names and serial numbers.", KEEPS)]
+RetainInstitution = Annotated[bool, _flag("--retain-institution", "Keep institutions and their addresses.", KEEPS)]
+RetainPatient = Annotated[
+    bool, _flag("--retain-patient-characteristics", "Keep sex, age (90 at most), size, weight and the like.", KEEPS)
 ]
+CleanDescriptors = Annotated[bool, _flag("--clean-descriptors", "Keep the harmless words of descriptions.", KEEPS)]
+CleanPixels = Annotated[
+    list[str] | None, _value("Blacken this rectangle in every frame; repeatable.", panel=PIXELS, metavar="X,Y,W,H")
+]
+AllowBurnedIn = Annotated[bool, _flag("--allow-burned-in", "Take images that say that they show text of the patient.", PIXELS)]
 
 
 def gathered(**groups: Callable[..., object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -207,39 +199,6 @@ def _changes(given: list[str]) -> dict[str, Any]:
             )
         out[key] = value
     return out
-
-
-KEEPS = "What the strict profile would take, and may stay"
-PIXELS = "Pixels"
-ShiftDates = Annotated[
-    bool, typer.Option("--shift-dates", help="Move the dates of a patient by one number of days.", rich_help_panel=KEEPS)
-]
-RetainUids = Annotated[bool, typer.Option("--retain-uids", help="Keep UIDs.", rich_help_panel=KEEPS)]
-RetainDevice = Annotated[
-    bool, typer.Option("--retain-device", help="Keep station names and serial numbers.", rich_help_panel=KEEPS)
-]
-RetainInstitution = Annotated[
-    bool, typer.Option("--retain-institution", help="Keep institutions and their addresses.", rich_help_panel=KEEPS)
-]
-RetainPatient = Annotated[
-    bool,
-    typer.Option(
-        "--retain-patient-characteristics", help="Keep sex, age (90 at most), size, weight and the like.", rich_help_panel=KEEPS
-    ),
-]
-CleanDescriptors = Annotated[
-    bool, typer.Option("--clean-descriptors", help="Keep the harmless words of descriptions.", rich_help_panel=KEEPS)
-]
-CleanPixels = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="X,Y,W,H", help="Blacken this rectangle in every frame; repeatable.", show_default=False, rich_help_panel=PIXELS
-    ),
-]
-AllowBurnedIn = Annotated[
-    bool,
-    typer.Option("--allow-burned-in", help="Take images that say that they show text of the patient.", rich_help_panel=PIXELS),
-]
 
 
 def profile(

@@ -121,7 +121,8 @@ class Training(Options):
     averaged weights that the run keeps, 0 for the last weights. clip: largest gradient norm, 0 for none. amp: run the forward
     pass in bfloat16.
     channels_last: keep activations with the channels innermost. compile: let torch.compile fuse the network.
-    foreground: part of the windows that are centred on a foreground voxel."""
+    foreground: part of the windows that are centred on a foreground voxel. empty: part of the samples that are drawn from cases
+    without any box or label, None for as many as there are."""
 
     steps: int = Field(default=1000, ge=1)
     batch: int = Field(default=8, ge=1)
@@ -135,6 +136,7 @@ class Training(Options):
     channels_last: bool = False
     compile: bool = False
     foreground: float = Field(default=0.33, ge=0, le=1)
+    empty: float | None = Field(default=None, ge=0, lt=1)
 
 
 class Members(Options):

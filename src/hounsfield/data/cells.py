@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.plan import Class, Options
 
 BETWEEN = "|"  # two classes, or two boxes, of one cell
+TRUTHS = {"target": "classification", "mask": "segmentation", "boxes": "detection"}  # column: the kind that it makes
+KNOWN = {"id", *TRUTHS, "valid_mask", "searched", "patient", "split"}
 
 
 class About(Options):
@@ -94,3 +97,8 @@ def boxes_cell(boxes: Iterable[tuple[str, Sequence[float]]]) -> str:
     """The cell that `boxes_of` reads so; every number to its last bit."""
     texts = (f"{word}: {' '.join(repr(float(v)).removesuffix('.0') for v in corners)}" for word, corners in boxes)
     return f" {BETWEEN} ".join(texts)
+
+
+def is_own(column: str) -> bool:
+    """Whether a manifest reads this column itself, so that no attribute can have its name."""
+    return column in KNOWN or re.fullmatch(r"image(_.*)?", column) is not None

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from hounsfield.core.boxes import Boxes
 from hounsfield.core.sample import Sample
 from hounsfield.core.sample import Split as Part
 from hounsfield.data.channels import read_case
@@ -50,7 +51,8 @@ class Pair(NamedTuple):
 @dataclass(frozen=True)
 class Duplicate:
     """Two samples with one image. correlation: of their voxels, if need be laid over each other first; 1.0 for exact copies.
-    same_target: whether labels agree. mirrored: the second is the mirror image of the first, left to right."""
+    same_target: whether labels agree on what both were searched for; boxes, in their number. mirrored: the second is the mirror
+    image of the first, left to right."""
 
     first: str
     second: str
@@ -294,8 +296,18 @@ def _grey(sample: Sample) -> Floats:
 
 def _duplicate(samples: Mapping[str, Sample], part_of: Mapping[str, Part], pair: Pair, correlation: float) -> Duplicate:
     one, other = samples[pair.one], samples[pair.other]
-    same = not isinstance(one.target, (int, tuple)) or one.target == other.target
+    same = _told(one, other) == _told(other, one)
     files = (str(one.images[0]), str(other.images[0]))
     return Duplicate(
         pair.one, pair.other, part_of[pair.one], part_of[pair.other], *files, correlation, same, mirrored=pair.mirrored
     )
+
+
+def _told(sample: Sample, other: Sample) -> list[int]:
+    """The classes that a sample's labels name, of boxes one for each, among those that the other was searched for as well; none
+    of masks, which are not read."""
+    target = sample.target
+    labels = target.labels.tolist() if isinstance(target, Boxes) else (target,) if isinstance(target, int) else target
+    if not isinstance(labels, list | tuple):
+        return []
+    return sorted(k for k in labels if other.known_classes is None or k in other.known_classes)

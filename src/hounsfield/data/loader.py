@@ -53,10 +53,15 @@ class Loader:
         first = next(iter(entries.values()))
         self.boxes = not first.dense and first.target(()).ndim == 2
         self.read = tuple(p if whole else max(p, min(w, s)) for p, w, s in zip(plan.patch, wide, largest, strict=True))
+        share = plan.training.empty
+        self.filled = [] if share is None else [name for name in self.ids if entries[name].points]
+        self.empty = [] if share is None else [name for name in self.ids if not entries[name].points]
+        self.share_empty = share if self.filled and self.empty else None
 
     def epochs(self, step: int) -> float:
-        """How often each case was seen after `step` steps."""
-        return step * self.plan.training.batch * self.plan.training.accumulate / len(self.ids)
+        """How often each case was seen after `step` steps; where `training.empty` decides, each that holds a box."""
+        samples = step * self.plan.training.batch * self.plan.training.accumulate
+        return samples / len(self.ids) if self.share_empty is None else samples * (1 - self.share_empty) / len(self.filled)
 
     @property
     def share(self) -> float:
@@ -70,8 +75,7 @@ class Loader:
         images, targets, ids = [], [], []
         for slot in range(size):
             number = step * size + slot
-            epoch, position = divmod(number, len(self.ids))
-            name = self.ids[_order(self.plan.seed, epoch, len(self.ids))[position]]
+            name = self._case(number)
             image, target = self._window(self.entries[name], np.random.default_rng((self.plan.seed, 1, number)))
             images.append(image)
             targets.append(target)
@@ -104,6 +108,16 @@ class Loader:
             finally:
                 for future in pending:
                     future.cancel()
+
+    def _case(self, number: int) -> str:
+        """The case of a sample: each is seen once an epoch, in another order. Where `training.empty` decides, those without a
+        box and those with one take turns by that share, each kind in epochs of its own."""
+        ids, place = self.ids, number
+        if self.share_empty is not None:
+            before, after = int(number * self.share_empty), int((number + 1) * self.share_empty)
+            ids, place = (self.empty, before) if after > before else (self.filled, number - before)
+        epoch, position = divmod(place, len(ids))
+        return ids[_order(self.plan.seed, epoch, len(ids))[position]]
 
     def _window(self, entry: Entry, draw: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.generic]]:
         """One window of size `read` around a patch that lies inside the case where the case is large enough."""

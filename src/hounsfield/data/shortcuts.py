@@ -50,12 +50,13 @@ class Shortcut:
 
 
 def shortcuts(
-    labels: Mapping[str, Sequence[bool]], attributes: Mapping[str, Sequence[str]], groups: Sequence[str]
+    labels: Mapping[str, Sequence[bool | None]], attributes: Mapping[str, Sequence[str]], groups: Sequence[str]
 ) -> list[Shortcut]:
     """The associations that chance does not explain, the strongest first.
 
-    labels: by class, whether each case has it. attributes: by name, each case's value, "" where unknown. groups: each case's
-    patient. Cases of one patient, value and label count once, so that a film of one patient proves nothing.
+    labels: by class, whether each case has it, None where nobody looked. attributes: by name, each case's value, "" where
+    unknown. groups: each case's patient. Cases of one patient, value and label count once, so that a film of one patient proves
+    nothing.
     """
     tables = [
         (name, label, *_table(values, has, groups))
@@ -112,15 +113,15 @@ def _chi_square(ones: Ints, rows: Ints, total: int) -> Floats:
     return np.asarray(((np.atleast_2d(ones) - expected) ** 2 / (expected * (1 - share))).sum(axis=1))
 
 
-def _table(values: Sequence[str], has: Sequence[bool], groups: Sequence[str]) -> tuple[list[str], Ints]:
+def _table(values: Sequence[str], has: Sequence[bool | None], groups: Sequence[str]) -> tuple[list[str], Ints]:
     """The values, rare ones taken together, and the units without and with the label, (values, 2)."""
-    units = set(zip(groups, values, map(bool, has), strict=True))
+    units = {unit for unit in zip(groups, values, has, strict=True) if unit[-1] is not None}
     totals = Counter(value for _, value, _ in units)
     names = {value: value if n >= RARE else "others" for value, n in totals.items()}
     found = sorted(set(names.values()))
     counts = np.zeros((len(found), 2), dtype=np.int64)
     for _, value, label in units:
-        counts[found.index(names[value]), int(label)] += 1
+        counts[found.index(names[value]), int(bool(label))] += 1
     return found, counts
 
 

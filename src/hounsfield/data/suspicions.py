@@ -279,7 +279,8 @@ def determined(dataset: Dataset, headers: Mapping[str, Header]) -> Iterator[Find
     names = [c.name for c in dataset.classes]
     if dataset.kind == "classification" and not dataset.multilabel and len(names) == 2:
         frequent = frequent[-1:]  # of two that exclude each other the rarer one says all
-    labels = {names[k]: [k in shown[s.id] for s in dataset.samples] for k in frequent}
+    searched = {s.id: range(len(names)) if s.known_classes is None else s.known_classes for s in dataset.samples}
+    labels = {names[k]: [k in shown[s.id] if k in searched[s.id] else None for s in dataset.samples] for k in frequent}
     found = shortcuts(labels, attributes(dataset, headers), [s.group for s in dataset.samples])
     for attribute in dict.fromkeys(f.attribute for f in found):
         own = [f for f in found if f.attribute == attribute]

@@ -40,6 +40,7 @@ LAYOUT = {"dense": NO_LAYOUT, "vector": NO_LAYOUT, "boxes": 0.5}
 SEEN = 12.0  # voxels that the smallest tenth of the boxes is wide, where the image has them
 ALIKE = 1.25  # times that proportions of pictures may differ for all to be brought to one size
 FOREGROUND = 0.33  # of the windows that do not hold a whole image are centred on a class
+EMPTY = 0.5  # at most, of what a step sees, from cases without any box
 WHOLE = 0.95  # of the median image in a window: then there is nothing to centre
 MOST_FINER = 8.0  # times that a coarse axis is resampled finer
 MOST_VIEWS = 4  # mirrored views of a prediction
@@ -150,12 +151,17 @@ def _training(
     seen = np.prod([min(1.0, p / n) for p, n in zip(patch, held, strict=True)])
     rarest = min((c.fraction for c in facts.classes), default=0.0)
     of = "boxes" if kind == "boxes" else "voxels"
+    empty = EMPTY if kind == "boxes" and facts.empty_masks > EMPTY * facts.cases else None
+    if empty is not None:
+        there = f"{facts.empty_masks} of {facts.cases} cases have no box"
+        reasons["training.empty"] = f"{there}: more than half of a step would show what is not there"
     whole_image = bool(seen > WHOLE)
     share = "no window centred on a class" if whole_image else "a third of the windows centred on a class"
     reasons["training.foreground"] = (
         f"{share}: one holds {seen:.0%} of the median image; the rarest class is {rarest:.2%} of the {of}"
     )
-    return Training(batch=batch, lr=rate, weight_decay=decay, foreground=0.0 if whole_image else FOREGROUND)
+    foreground = 0.0 if whole_image else FOREGROUND
+    return Training(batch=batch, lr=rate, weight_decay=decay, foreground=foreground, empty=empty)
 
 
 def _inference(augment: Augment, whole: bool, reasons: dict[str, str]) -> Inference:

@@ -23,6 +23,7 @@ sitk: Any = importlib.import_module("SimpleITK")  # untyped
 Array = npt.NDArray[Any]
 DTYPES = ("u1", "i1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8")
 RNG = np.random.default_rng(4)
+VOLUME = RNG.integers(0, 30000, (5, 6, 7)).astype("<i2")
 
 
 def turn(seed: int) -> Array:

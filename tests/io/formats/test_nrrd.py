@@ -8,15 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from tests.io.formats.itk_files import DTYPES, RNG, Array, check_same, images, refused, save, sitk
+from tests.io.formats.itk_files import RNG, VOLUME, Array, check_same, refused
 
 from hounsfield import io
-from hounsfield.core.geometry import Geometry
-from hounsfield.core.image import Image
 from hounsfield.io.formats import Choices
 
-VOLUME = RNG.integers(0, 30000, (5, 6, 7)).astype("<i2")
 PLACE: dict[str, Any] = {
     "space": "left-posterior-superior",
     "space directions": "(0.5,0.1,0) (0,0.7,0) (0,0.2,2)",
@@ -37,24 +33,6 @@ def nrrd(path: Path, array: Array = VOLUME, data: bytes | None = None, **fields:
     lines = ["NRRD0005", "# a comment", *(f"{name}: {value}" for name, value in header.items() if value is not None)]
     path.write_bytes("\n".join(lines).encode() + b"\n\n" + (array.tobytes() if data is None else data))
     return path
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("packed", [False, True])
-def test_voxels_and_places_are_simpleitks(tmp_path: Path, dtype: str, packed: bool) -> None:
-    path = save(tmp_path / "a.nrrd", RNG.integers(0, 100, (4, 5, 6)).astype(dtype), packed=packed)
-    image = io.read(path)
-    check_same(path, image)
-    assert image.geometry.space == "patient"
-    assert image.meta.notes == ()
-    assert io.peek(path).dtype == np.dtype(dtype)
-
-
-@pytest.mark.parametrize("packed", [False, True])
-def test_a_header_and_its_data_beside_it(tmp_path: Path, packed: bool) -> None:
-    path = save(tmp_path / "a.nhdr", VOLUME, packed=packed)
-    assert len(list(tmp_path.iterdir())) == 2
-    check_same(path, io.read(path))
 
 
 @pytest.mark.parametrize("space", ["right-anterior-superior", "left-anterior-superior", "left-posterior-superior", "RAS"])
@@ -153,38 +131,6 @@ def test_a_slice_keeps_its_plane(tmp_path: Path) -> None:
     check_same(path, image)
     flat = nrrd(tmp_path / "b.nrrd", VOLUME[0], **{**PLACE, "space directions": "(0.5,0.1,0) (0,0.7,0)"})
     assert io.read(flat).geometry == image.geometry
-
-
-def test_two_axes_of_space_lie_at_zero(tmp_path: Path) -> None:
-    image = sitk.GetImageFromArray(VOLUME[0])
-    image.SetSpacing((0.5, 2.0))
-    image.SetOrigin((3.0, 4.0))
-    sitk.WriteImage(image, str(tmp_path / "a.nrrd"))
-    read = io.read(tmp_path / "a.nrrd")
-    check_same(tmp_path / "a.nrrd", read)
-    assert any("S = 0" in note for note in read.meta.notes)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
-@given(image=images())
-def test_what_is_written_is_read_back_by_both(tmp_path: Path, image: Image) -> None:
-    path = tmp_path / "a.nrrd"
-    io.write(image, path, overwrite=True)
-    again = io.read(path)
-    np.testing.assert_array_equal(again.array, image.array)
-    assert again.array.dtype == image.array.dtype
-    np.testing.assert_allclose(again.geometry.affine, image.geometry.affine, rtol=1e-12, atol=1e-9)
-    assert again.meta.notes == ()
-    check_same(path, again)
-
-
-def test_an_image_without_a_place_keeps_none(tmp_path: Path) -> None:
-    for geometry in (Geometry.none((6, 7)), Geometry.none((5, 6, 7))):
-        image = Image(np.ones((1, *geometry.shape), np.float16), geometry)
-        io.write(image, tmp_path / "a.nrrd", overwrite=True)
-        again = io.read(tmp_path / "a.nrrd")
-        assert again.geometry == geometry
-        assert again.array.dtype == np.float32
 
 
 def test_data_beside_may_skip_bytes(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ class Match:
     found: str | None = None
     missed: str = ""
     priority: int = (
-        0  # of several that fit, the highest reads: 40 a manifest, 30 descriptions, 20 pairs, 10 plain folders, 0 files
+        0  # of several that fit, the highest reads: 40 manifest, 30 descriptions, 20 pairs, 15 tables, 10 folders, 0 files
     )
 
 

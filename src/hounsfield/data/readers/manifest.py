@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,18 +12,17 @@ from hounsfield import io
 from hounsfield.core.errors import InputError
 from hounsfield.core.plan import Class
 from hounsfield.core.sample import Sample, Split, Target
-from hounsfield.data.cells import BETWEEN, About, about, boxes_of, words
-from hounsfield.data.dataset import Dataset, ImageFile, name_classes
+from hounsfield.data.cells import BETWEEN, KNOWN, TRUTHS, About, about, boxes_of, words
+from hounsfield.data.dataset import Dataset, ImageFile
 from hounsfield.data.layout import channel_names, split_of, stem
 from hounsfield.data.masks import MaskFile, find_classes, in_threads
 from hounsfield.data.readers import Match
 from hounsfield.data.readers._boxes import clean, notes
+from hounsfield.data.readers._table import bad, classes_of, no_text, table
 from hounsfield.io.formats import Choices
 
 YAML = (".yaml", ".yml")  # as manifests they are refused by name
 ENDINGS = (".csv", ".tsv", ".jsonl", *YAML)
-TRUTHS = {"target": "classification", "mask": "segmentation", "boxes": "detection"}  # column: the kind that it makes
-KNOWN = {"id", *TRUTHS, "valid_mask", "searched", "patient", "split"}
 
 
 @dataclass(frozen=True)
@@ -77,10 +75,10 @@ def read(path: Path, choices: Choices) -> Dataset:
     columns, rows = _rows(file)
     images = [c for c in columns if c == "image" or (c.startswith("image_") and len(c) > len("image_"))]
     if not images or ("image" in images and len(images) > 1):
-        raise _bad(file, 1, "image", f"the columns {', '.join(columns)}", "image, or image_NAME for each channel")
+        raise bad(file, 1, "image", f"the columns {', '.join(columns)}", "image, or image_NAME for each channel")
     truths = [c for c in TRUTHS if c in columns]
     if len(truths) > 1:
-        raise _bad(file, 1, truths[1], f"both {' and '.join(truths)}", "one of them")
+        raise bad(file, 1, truths[1], f"both {' and '.join(truths)}", "one of them")
     if not rows:
         raise InputError("TOO_FEW", file, found="no row", expected="a row for each case", fix="add the cases")
 
@@ -90,7 +88,7 @@ def read(path: Path, choices: Choices) -> Dataset:
     for number, name in names.items():
         if first_row.setdefault(name, number) != number:
             column = "id" if "id" in columns else images[0]
-            raise _bad(file, number, column, f"{name!r}, which row {first_row[name]} has too", "another name in every row")
+            raise bad(file, number, column, f"{name!r}, which row {first_row[name]} has too", "another name in every row")
     beside = about(file)
     truth = Truth()
     if truths == ["target"]:
@@ -149,51 +147,23 @@ def _file(path: Path) -> Path | None:
     return path if path.suffix.lower() in ENDINGS else None
 
 
-def _bad(file: Path, row: int, column: str, found: str, expected: str) -> InputError:
-    return InputError(
-        "BAD_MANIFEST", file, found=f"{found} in row {row}, column {column!r}", expected=expected, fix="mend that row"
-    )
-
-
 def _rows(file: Path) -> tuple[list[str], list[Row]]:
     """The columns in order, lower case, and the rows that are not blank."""
     rows: list[Row] = []
     names: dict[str, None] = {}
     try:
-        for number, cells in _objects(file) if file.suffix.lower() == ".jsonl" else _table(file):
+        for number, cells in _objects(file) if file.suffix.lower() == ".jsonl" else table(file, _lower):
             names.update(dict.fromkeys(cells))
             values = {key: value.strip() for key, value in cells.items() if value.strip()}
             if values:
                 rows.append(Row(number, values))
     except UnicodeDecodeError as error:
-        raise InputError(
-            "BAD_MANIFEST",
-            file,
-            found=f"bytes that are not UTF-8 ({error.reason})",
-            expected="UTF-8 text",
-            fix="save it as UTF-8",
-        ) from error
+        raise no_text(file, error) from error
     return list(names), rows
 
 
-def _table(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Line number and cells by column; of the first line, its columns with blank cells."""
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.reader(stream, delimiter="\t" if file.suffix.lower() == ".tsv" else ",", strict=True)
-        try:
-            header = [name.strip().lower() for name in next(reader, [])]
-            twice = next((name for name in header if header.count(name) > 1), None)
-            if twice is not None:
-                raise _bad(file, 1, twice, "the column twice", "every column once")
-            yield 1, dict.fromkeys(header, "")
-            for cells in reader:
-                if cells and len(cells) != len(header):
-                    column = header[min(len(cells), len(header) - 1)]
-                    raise _bad(file, reader.line_num, column, f"{len(cells)} cells", f"{len(header)}, as in the first row")
-                if cells:
-                    yield reader.line_num, dict(zip(header, cells, strict=True))
-        except csv.Error as error:
-            raise _bad(file, reader.line_num, "", str(error), "a table") from error
+def _lower(column: str) -> str:
+    return column.strip().lower()
 
 
 def _objects(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -204,14 +174,14 @@ def _objects(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
             try:
                 values: Any = json.loads(line)
             except (ValueError, RecursionError) as error:
-                raise _bad(file, number, "", f"no JSON ({error})", "one JSON object a line") from error
+                raise bad(file, number, "", f"no JSON ({error})", "one JSON object a line") from error
             if not isinstance(values, dict):
-                raise _bad(file, number, "", f"{type(values).__name__} {line.strip()[:40]}", "one JSON object a line")
+                raise bad(file, number, "", f"{type(values).__name__} {line.strip()[:40]}", "one JSON object a line")
             cells = {}
             for key, value in values.items():
                 parts = value if isinstance(value, list) else [value]
                 if not all(isinstance(p, (str, int, float, bool, type(None))) for p in parts):
-                    raise _bad(file, number, key, json.dumps(value)[:60], "a text or a number")
+                    raise bad(file, number, key, json.dumps(value)[:60], "a text or a number")
                 cells[key.strip().lower()] = "|".join("" if p is None else str(p) for p in parts)
             yield number, cells
 
@@ -228,10 +198,10 @@ def _path(file: Path, row: Row, column: str) -> Path:
             fix="add the file, or remove the row",
         )
     if cell is None:
-        raise _bad(file, row.number, column, "an empty cell", "a path relative to the manifest")
+        raise bad(file, row.number, column, "an empty cell", "a path relative to the manifest")
     path = file.parent / cell
     if not path.exists():
-        raise _bad(file, row.number, column, f"{cell!r}, which does not exist", "a path relative to the manifest")
+        raise bad(file, row.number, column, f"{cell!r}, which does not exist", "a path relative to the manifest")
     return path
 
 
@@ -250,7 +220,7 @@ def _targets(file: Path, rows: list[Row], beside: About) -> Truth:
     unfit = [number for number, parts in cells.items() if len(parts) != 1]
     if unfit and not multilabel:
         found = "several classes" if cells[unfit[0]] else "an empty cell"
-        raise _bad(file, unfit[0], "target", found, "a class name")
+        raise bad(file, unfit[0], "target", found, "a class name")
     classes, index = _classes(beside, [p for parts in cells.values() for p in parts])
     targets: dict[int, Target] = {}
     for number, parts in cells.items():
@@ -268,7 +238,7 @@ def _boxes(
         for row in rows:
             cells[row.number] = boxes_of(row.values.get("boxes", ""))
     except ValueError as error:
-        raise _bad(
+        raise bad(
             file, row.number, "boxes", str(error), "class: first corner last corner, such as nodule: 3 4 10 12"
         ) from error
     classes, index = _classes(beside, [word for cell in cells.values() for word, _ in cell])
@@ -278,7 +248,7 @@ def _boxes(
         cell = cells[row.number]
         odd = next((corners for _, corners in cell if len(corners) != 2 * len(shape)), None)
         if odd is not None:
-            raise _bad(file, row.number, "boxes", f"{len(odd)} numbers of a box", f"{2 * len(shape)}: first and last corner")
+            raise bad(file, row.number, "boxes", f"{len(odd)} numbers of a box", f"{2 * len(shape)}: first and last corner")
         labels = [_known(file, row.number, "boxes", word, index) for word, _ in cell]
         cleaned[row.number] = clean([corners for _, corners in cell], labels, shape)
     said = notes({names[number]: one for number, one in cleaned.items()})
@@ -286,29 +256,14 @@ def _boxes(
 
 
 def _classes(beside: About, found: Iterable[str]) -> tuple[tuple[Class, ...], dict[str, int]]:
-    """The classes, and the index of each word that a cell may use. What no file declares are the words that are found: values
-    where all are whole numbers."""
-    if beside.classes:
-        return beside.classes, words(beside.classes)
-    names = sorted(set(found))
-    if all(_whole(name) for name in names):
-        values = sorted({int(float(name)) for name in names})
-        return name_classes((v, str(v)) for v in values), {name: values.index(int(float(name))) for name in names}
-    return name_classes(enumerate(names)), {name: k for k, name in enumerate(names)}
+    """The classes, and the index of each word that a cell may use: what no file declares are the words that are found."""
+    return (beside.classes, words(beside.classes)) if beside.classes else classes_of(found)
 
 
 def _known(file: Path, number: int, column: str, word: str, index: Mapping[str, int]) -> int:
     if word not in index:
-        raise _bad(file, number, column, f"class {word!r}", f"one of {', '.join(index)}"[:200])
+        raise bad(file, number, column, f"class {word!r}", f"one of {', '.join(index)}"[:200])
     return index[word]
-
-
-def _whole(text: str) -> bool:
-    """Whether it is a whole number, also as spreadsheets write it ("1.0")."""
-    try:
-        return float(text).is_integer()
-    except ValueError:
-        return False
 
 
 def _splits(file: Path, rows: list[Row]) -> dict[int, Split]:
@@ -317,6 +272,6 @@ def _splits(file: Path, rows: list[Row]) -> dict[int, Split]:
         split = split_of(row.values.get("split", ""))
         if split is None:
             found = repr(row.values["split"]) if "split" in row.values else "an empty cell"
-            raise _bad(file, row.number, "split", found, "train, val or test")
+            raise bad(file, row.number, "split", found, "train, val or test")
         splits[row.number] = split
     return splits

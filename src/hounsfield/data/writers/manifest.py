@@ -9,9 +9,8 @@ from pathlib import Path
 
 from hounsfield.core.boxes import Boxes
 from hounsfield.core.sample import Sample
-from hounsfield.data.cells import BETWEEN, About, about_file, boxes_cell, class_words
+from hounsfield.data.cells import BETWEEN, TRUTHS, About, about_file, boxes_cell, class_words, is_own
 from hounsfield.data.dataset import Dataset
-from hounsfield.data.readers.manifest import KNOWN, TRUTHS
 from hounsfield.data.writers import Progress, Written, cannot
 from hounsfield.data.writers._files import modality_note, own_file, refer
 from hounsfield.io.limits import atomic
@@ -88,7 +87,7 @@ def _image_columns(dataset: Dataset) -> list[str]:
 
 def _attribute_columns(dataset: Dataset) -> list[str]:
     found = sorted({name for s in dataset.samples for name, value in s.attributes.items() if value})
-    taken = [n for n in found if n != n.strip().lower() or not n or n in KNOWN or re.fullmatch(r"image(_.*)?", n)]
+    taken = [n for n in found if n != n.strip().lower() or not n or is_own(n)]
     if taken:
         raise cannot(
             "manifest",

@@ -43,8 +43,8 @@ def soft_dice(probabilities: Tensor, truth: Tensor, known: Tensor) -> Tensor:
 def exclusive_overlap(logits: Tensor, target: Tensor, dice: float, unknown: Unknown = ()) -> Tensor:
     """cross_entropy + dice * soft_dice over foreground classes. logits (B, 1 + K, *s); target (B, *s) as in `cross_entropy`.
 
-    The Dice leaves a class out of all of a case that `unknown` says was not searched for it. Its few voxels that are known to be
-    another class would else pull a thousand times as hard, each, as one of a case that was.
+    The Dice leaves a class out of all of a case that `unknown` says was not searched for it. Else its few voxels that are
+    known to be another class would pull a thousand times as hard, each, as one of a case that was searched.
     """
     loss = cross_entropy(logits, target, unknown)
     if dice == 0:
