@@ -24,6 +24,7 @@ from hounsfield.cli.options import (
     choices,
     gathered,
     profile,
+    reading,
     training,
 )
 from hounsfield.core.errors import HounsfieldError
@@ -86,7 +87,7 @@ def demo(
 
 
 @app.command()
-@gathered(choices=choices)
+@gathered(choices=reading)
 def inspect(
     data: Data,
     choices: Choices,
@@ -163,7 +164,7 @@ def deidentify(
 
 
 @app.command()
-@gathered(choices=choices)
+@gathered(choices=reading)
 def convert(
     data: Data,
     to: Annotated[str, typer.Option(help="The layout: manifest, nnunet or coco.", show_default=False)],
@@ -184,7 +185,7 @@ def convert(
 
 
 @app.command()
-@gathered(choices=choices)
+@gathered(choices=reading)
 def merge(
     data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Datasets of one task, by folder.", show_default=False)],
     labels: Annotated[Path, typer.Option(help="The mapping of their labels, a YAML file.", show_default=False)],
@@ -240,7 +241,7 @@ def train(
 
 
 @app.command()
-@gathered(choices=choices)
+@gathered(choices=reading)
 def evaluate(
     run: RunFolder,
     choices: Choices,

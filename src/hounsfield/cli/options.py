@@ -64,6 +64,10 @@ AllowGaps = Annotated[bool, typer.Option("--allow-gaps", help="Interpolate missi
 FixTilt = Annotated[
     bool, typer.Option("--fix-tilt", help="Resample DICOM slices that a gantry tilt has sheared.", rich_help_panel=CHOICES)
 ]
+DropInvalid = Annotated[
+    bool,
+    typer.Option("--drop-invalid", help="Leave out boxes without extent or beyond their image.", rich_help_panel=CHOICES),
+]
 
 
 def _below_one(value: float) -> float:
@@ -146,6 +150,12 @@ def choices(
 
 
 @gathered(choices=choices)
+def reading(choices: Choices, drop_invalid: DropInvalid = False) -> Choices:
+    """How a dataset is read whose files or labels leave a choice."""
+    return choices.model_copy(update={"drop_invalid": drop_invalid})
+
+
+@gathered(choices=reading)
 def training(
     choices: Choices,
     budget: Time = None,

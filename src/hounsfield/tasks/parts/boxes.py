@@ -35,18 +35,17 @@ def generalised_iou(one: Tensor, other: Tensor) -> Tensor:
     return shared / union.clamp_min(1e-9) - (hull - union) / hull.clamp_min(1e-9)
 
 
-def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> Tensor:
-    """Indices, by falling score, of the boxes that no better-scored one of their class overlaps by more than `overlap`."""
-    order = scores.argsort(descending=True, stable=True)
-    alike = pairwise_iou(boxes[order], boxes[order]) > overlap
-    alike &= labels[order][:, None] == labels[order][None]
+def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float, most: int) -> Tensor:
+    """Indices, by falling score, of the boxes that no better-scored one of their class overlaps by more than `overlap`; the
+    first `most` of them. Takes memory for a row of overlaps, not for all pairs."""
+    rest = scores.argsort(descending=True, stable=True)
     kept = []
-    open_ = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
-    for k in range(len(order)):
-        if open_[k]:
-            kept.append(k)
-            open_ &= ~alike[k]
-    return order[torch.tensor(kept, dtype=torch.long, device=boxes.device)]
+    while len(rest) and len(kept) < most:
+        best, rest = rest[:1], rest[1:]
+        kept.append(best)
+        alike = (pairwise_iou(boxes[best], boxes[rest])[0] > overlap) & (labels[rest] == labels[best])
+        rest = rest[~alike]
+    return torch.cat(kept) if kept else rest
 
 
 def fuse(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float, views: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,11 +55,11 @@ def fuse(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float, views: i
     """
     order = scores.argsort(descending=True, stable=True)
     boxes, scores, labels = boxes[order], scores[order], labels[order]
-    alike = (pairwise_iou(boxes, boxes) > overlap) & (labels[:, None] == labels[None])
     heads = torch.full((len(boxes),), -1, dtype=torch.long, device=boxes.device)
     for k in range(len(boxes)):
         if heads[k] < 0:
-            heads[alike[k] & (heads < 0)] = k
+            alike = (pairwise_iou(boxes[k : k + 1], boxes)[0] > overlap) & (labels == labels[k])
+            heads[alike & (heads < 0)] = k
             heads[k] = k
     found, place = torch.unique(heads, return_inverse=True)
     weight = torch.zeros(len(found), dtype=scores.dtype, device=boxes.device).index_add_(0, place, scores)
