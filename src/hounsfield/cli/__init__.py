@@ -280,7 +280,8 @@ def predict(
     to: Annotated[
         str | None,
         typer.Option(
-            help="What to write, such as seg,sr: nifti (of classes: table), and of DICOM inputs seg, sr, pm, sc.",
+            help="What to write, such as seg,sr: nifti (of classes: table; of boxes: json, nifti, png, coco), and of DICOM inputs "
+            "seg, sr, pm, sc.",
             show_default=False,
         ),
     ] = None,
@@ -291,8 +292,8 @@ def predict(
     as_json: Json = False,
     device: Device = "auto",
 ) -> None:
-    """Predict: masks on each input's own grid (.nii.gz, or .png for pictures), or a table of class probabilities; from DICOM
-    also to DICOM."""
+    """Predict: masks on each input's own grid (.nii.gz, or .png for pictures), a table of class probabilities, or a list
+    of boxes; from DICOM also to DICOM."""
     from hounsfield.workflow.predict import predict as work
 
     console = _console()

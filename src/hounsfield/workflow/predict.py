@@ -175,8 +175,8 @@ def cases_of(dataset: Dataset, run: Run, split: str | None) -> tuple[Sample, ...
 def _refuse_collisions(
     samples: Sequence[Sample], folder: Path, overwrite: bool, endings: Sequence[str], tables: Sequence[str]
 ) -> None:
-    """endings: of the files that a case may become. tables: files of all cases. Raises InputError OUTPUT_COLLISION (two inputs of one name, an input that
-    would be overwritten), OUTPUT_EXISTS."""
+    """endings: of the files that a case may become. tables: names of the files of all cases. Raises InputError
+    OUTPUT_COLLISION (two inputs of one name, an input that would be overwritten), OUTPUT_EXISTS."""
     seen: dict[str, Sample] = {}
     for sample in samples:
         if sample.id in seen:
