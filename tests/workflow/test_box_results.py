@@ -175,7 +175,9 @@ def test_one_id_for_two_images_is_refused_before_any_work(tmp_path: Path, monkey
     run = seeing(tmp_path / "run", 2, monkeypatch)
     data = annotated(tmp_path / "data", "train.json", {"a.png": 1})
     annotated(data, "val.json", {"b.png": 1})
-    with pytest.raises(InputError, match=r"^BAD_OPTION --to coco: found the image id 1 for 'images/a' and for 'images/b'.*--split"):
+    with pytest.raises(
+        InputError, match=r"^BAD_OPTION --to coco: found the image id 1 for 'images/a' and for 'images/b'.*--split"
+    ):
         predict(run, [data], tmp_path / "out", to="coco", device="cpu")
     assert not (tmp_path / "out").exists()
     predict(run, [data], tmp_path / "out", to="coco", split="val", device="cpu")
@@ -187,12 +189,12 @@ def test_what_boxes_cannot_become_is_refused_before_any_work(tmp_path: Path, mon
     monkeypatch.setattr(Predictor, "__call__", lambda *_: pytest.fail("it was predicted"))
     array = np.zeros(GRID.shape, np.int16)
     paths = dicom_files.series(tmp_path / "ct", array, GRID)
-    with pytest.raises(InputError, match="^BAD_OPTION --to coco: found a detector of volumes"):
+    with pytest.raises(InputError, match=r"^BAD_OPTION --to coco: found a detector of volumes"):
         predict(run, [tmp_path / "ct"], tmp_path / "out", to="coco", device="cpu")
     paths[4].unlink()
     with pytest.raises(InputError, match=r"^BAD_OPTION --to sr: found .*ct, whose slices are resampled or interpolated"):
         predict(run, [tmp_path / "ct"], tmp_path / "out", to="sr", choices=Choices(allow_gaps=True), device="cpu")
-    with pytest.raises(InputError, match="^BAD_OPTION --to: found 'seg', expected some of json, nifti, png, coco, sr, sc,"):
+    with pytest.raises(InputError, match=r"^BAD_OPTION --to: found 'seg', expected some of json, nifti, png, coco, sr, sc,"):
         results.kinds_of("seg", "detection")
     assert not (tmp_path / "out").exists()
     assert box_results.numbers([], []) == {}

@@ -280,8 +280,8 @@ def predict(
     to: Annotated[
         str | None,
         typer.Option(
-            help="What to write, such as seg,sr: nifti (of classes: table; of boxes: json, nifti, png, coco), and of DICOM inputs "
-            "seg, sr, pm, sc.",
+            help="What to write, such as seg,sr: nifti (of classes: table; of boxes: json, nifti, png, coco), and of DICOM "
+            "inputs seg, sr, pm, sc.",
             show_default=False,
         ),
     ] = None,

@@ -72,7 +72,12 @@ def test_parts_by_the_names_of_files_and_folders(tmp_path: Path) -> None:
 
 
 def test_what_is_no_box_is_refused_and_left_out_when_asked(tmp_path: Path) -> None:
-    write(tmp_path, "all.json", ["a.png"], [box(1, 7, 1, 1, 0, 5), box(1, 7, 25, 15, 10, 10), box(1, 7, 50, 0, 3, 3), box(1, 7, 9, 9, -2, 4)])
+    write(
+        tmp_path,
+        "all.json",
+        ["a.png"],
+        [box(1, 7, 1, 1, 0, 5), box(1, 7, 25, 15, 10, 10), box(1, 7, 50, 0, 3, 3), box(1, 7, 9, 9, -2, 4)],
+    )
     told = refused("BAD_LABEL", tmp_path)
     assert "found 2 boxes without extent (images/a) and 1 boxes beyond their image (images/a), expected boxes with an" in told
     assert "--drop-invalid" in told
@@ -101,8 +106,10 @@ def test_what_passes_the_border_is_cut_unasked(tmp_path: Path) -> None:
         ({"annotations": [{"image_id": 1}]}, "without 'category_id'"),
         ({"annotations": [3]}, "entries that are no objects"),
         ({"categories": [{"id": 7, "name": "a"}, {"id": 7, "name": "b"}]}, "1 ids of categories that repeat, the first 7"),
-        ({"images": [{"id": 2, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}]}, "ids of images that repeat, the first 2"),
-        ({"annotations": [box(1, 7, 1, 1, 2, 2, id=4), box(1, 7, 3, 3, 2, 2, id=4)]}, "ids of annotations that repeat, the first 4"),
+        (
+            {"annotations": [box(1, 7, 1, 1, 2, 2, id=4), box(1, 7, 3, 3, 2, 2, id=4)]},
+            "ids of annotations that repeat, the first 4",
+        ),
         ({"annotations": []}, "no box"),
     ],
 )
@@ -124,7 +131,7 @@ def test_an_image_that_cannot_be_read_is_left_to_the_audit(tmp_path: Path) -> No
     write(tmp_path, "all.json", ["a.png", "b.png"], [box(1, 7, 1, 1, 2, 2)])
     (tmp_path / "images" / "b.png").write_bytes(b"")
     assert len(coco.read(tmp_path, DEFAULT)) == 2
-    assert [f.code for f in inspect(tmp_path).findings if f.severity == "error"] == ["EMPTY_FILE"]
+    assert "EMPTY_FILE" in [f.code for f in inspect(tmp_path).findings]
 
 
 def test_images_that_no_file_lists_are_said(tmp_path: Path) -> None:
@@ -138,6 +145,12 @@ def test_the_ids_of_images(tmp_path: Path) -> None:
     write(tmp_path, "train.json", ["a.png", "b.png"], [box(1, 7, 1, 1, 2, 2)])
     assert coco.image_ids(tmp_path) == {"images/a": 1, "images/b": 2}
     assert coco.image_ids(tmp_path / "train.json") == {"images/a": 1, "images/b": 2}
+
+
+def test_an_id_for_two_images(tmp_path: Path) -> None:
+    file = write(tmp_path, "all.json", ["a.png", "b.png"], [box(1, 7, 1, 1, 2, 2)]) / "all.json"
+    file.write_text(file.read_text().replace('"id": 2, "file_name"', '"id": 1, "file_name"'))
+    assert "1 ids of images that repeat, the first 1" in refused("BAD_LABEL", tmp_path)
 
 
 def test_an_image_that_is_not_there(tmp_path: Path) -> None:

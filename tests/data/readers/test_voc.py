@@ -140,7 +140,7 @@ def test_faults(tmp_path: Path) -> None:
 
 
 def test_real_blood_cells(shared_data: Path) -> None:
-    with pytest.raises(InputError, match="BAD_LABEL .*found 2 boxes without extent"):
+    with pytest.raises(InputError, match=r"BAD_LABEL .*found 2 boxes without extent"):
         open_dataset(shared_data / "bccd")
     data = open_dataset(shared_data / "bccd", choices=Choices(drop_invalid=True))
     assert [c.name for c in data.classes] == ["Platelets", "RBC", "WBC"]

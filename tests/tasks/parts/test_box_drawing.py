@@ -83,7 +83,9 @@ def test_a_volume_without_a_box_shows_its_middle() -> None:
 
 def test_hits_misses_and_false_alarms_are_told_as_the_figures_count_them() -> None:
     truth = boxes((0, 0, 10, 10), (20, 20, 30, 30), (50, 50, 60, 60), labels=[0, 0, 1])
-    found = boxes((1, 0, 11, 10), (0, 0, 10, 10), (50, 50, 60, 60), (80, 80, 90, 90), labels=[0, 0, 0, 1], scores=[0.9, 0.8, 0.7, 0.6])
+    found = boxes(
+        (1, 0, 11, 10), (0, 0, 10, 10), (50, 50, 60, 60), (80, 80, 90, 90), labels=[0, 0, 0, 1], scores=[0.9, 0.8, 0.7, 0.6]
+    )
     missed, wrong = Judge(truth, 0.5).verdict(found)
     assert missed.tolist() == [False, True, True]
     assert wrong.tolist() == [False, True, True, True]  # the second finds what the first has found

@@ -74,9 +74,7 @@ def _said(found: Mapping[str, Cleaned], name: str, what: str) -> list[tuple[str,
     return [(f"{sum(counts.values())} {what}", listed)] if counts else []
 
 
-def sizes_of(
-    path: Path, images: Sequence[ImageFile], said: Sequence[tuple[int, int] | None]
-) -> list[tuple[int, int] | None]:
+def sizes_of(path: Path, images: Sequence[ImageFile], said: Sequence[tuple[int, int] | None]) -> list[tuple[int, int] | None]:
     """(H, W) of each picture as its header has it; where that cannot be read, which the audit tells of every such file, as
     its annotation has it. said: by the annotations, None where one does not say.
 

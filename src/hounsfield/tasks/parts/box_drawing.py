@@ -66,6 +66,7 @@ def draw_boxes(image: Image, prediction: Boxes, classes: Sequence[Class], judge:
         at = _slice(prediction, None if judge is None else judge.truth, image.geometry.canonical().shape[0])
     plain = picture(image, at)
     sheet = _Sheet(plain, image.geometry, at)
+    words: list[tuple[Frame, str, Colour]] = []
     false = [""] * len(prediction)
     if judge is not None:
         missed, wrong = judge.verdict(prediction)
@@ -73,13 +74,14 @@ def draw_boxes(image: Image, prediction: Boxes, classes: Sequence[Class], judge:
         for k, frame in sheet.frames(judge.truth):
             c = classes[judge.truth.labels[k]]
             sheet.dash(frame, c.colour)
-            if missed[k]:
-                sheet.say(frame, f"missed {c.name}", c.colour)
+            words += [(frame, f"missed {c.name}", c.colour)] if missed[k] else []
     for k, frame in reversed(sheet.frames(prediction)):  # the best scored, which come first, on top
         c = classes[prediction.labels[k]]
         score = "" if prediction.scores is None else f" {prediction.scores[k]:.2f}"
         sheet.pen.rectangle(frame, outline=c.colour, width=sheet.wide)
-        sheet.say(frame, f"{false[k]}{c.name}{score}", c.colour)
+        words.append((frame, f"{false[k]}{c.name}{score}", c.colour))
+    for frame, text, colour in words:
+        sheet.say(frame, text, colour)
     return np.concatenate([plain, np.asarray(sheet.page)], axis=1)
 
 

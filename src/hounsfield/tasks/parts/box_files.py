@@ -35,8 +35,8 @@ def labelled(boxes: Boxes, grid: Geometry) -> Image:
 
 
 def write_labels(boxes: Boxes, grid: Geometry, classes: Sequence[Class], least: float, stem: Path) -> list[Path]:
-    """`STEM.nii.gz`, as `labelled` has it, and `STEM.boxes.json`, what each number is. least: the score below which boxes were left
-    out, which the table says. Raises ResourceError DISK_FULL."""
+    """`STEM.nii.gz`, as `labelled` has it, and `STEM.boxes.json`, what each number is. least: the score below which boxes
+    were left out, which the table says. Raises ResourceError DISK_FULL."""
     assert boxes.scores is not None
     picture, table = (stem.with_name(f"{stem.name}{ending}") for ending in (".nii.gz", ".boxes.json"))
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -50,9 +50,7 @@ def write_labels(boxes: Boxes, grid: Geometry, classes: Sequence[Class], least: 
     return [picture, table]
 
 
-def write_coco(
-    found: Sequence[tuple[int, str, tuple[int, ...], Boxes]], classes: Sequence[Class], folder: Path
-) -> list[Path]:
+def write_coco(found: Sequence[tuple[int, str, tuple[int, ...], Boxes]], classes: Sequence[Class], folder: Path) -> list[Path]:
     """`coco.json`, COCO's list of results, and `coco.images.json`, a COCO file of the images that its ids mean, without
     annotations. found: the id, file name, (H, W) and boxes of each image. Category ids are the classes' values.
 
@@ -63,9 +61,7 @@ def write_coco(
         assert boxes.scores is not None
         for (x1, y1, x2, y2), score, label in zip(xyz(boxes), boxes.scores.tolist(), boxes.labels.tolist(), strict=True):
             bbox = [x1, y1, round(x2 - x1, 2), round(y2 - y1, 2)]
-            results.append(
-                {"image_id": number, "category_id": classes[label].value, "bbox": bbox, "score": round(score, 5)}
-            )
+            results.append({"image_id": number, "category_id": classes[label].value, "bbox": bbox, "score": round(score, 5)})
     images = [{"id": i, "file_name": name, "height": shape[0], "width": shape[1]} for i, name, shape, _ in found]
     categories = [{"id": c.value, "name": c.name} for c in classes]
     paths = folder / "coco.json", folder / "coco.images.json"
