@@ -38,7 +38,7 @@ KINDS: Final = {
 }
 _DICOM: Final = ("seg", "sr", "pm", "sc")
 # Of the kinds that make a file for each case, their endings.
-_ENDINGS: Final = {
+_ENDINGS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "segmentation": {"nifti": (".nii.gz", ".png")},
     "detection": box_results.FILES,
 }

@@ -67,7 +67,7 @@ def test_boxes_come_back_through_the_reader(tmp_path: Path, kind: str) -> None:
     origin = origin_of(source)
     flat = origin.geometry.ndim == 2
     one, several = (0, 1), (0, 1) if flat else (1, 4)
-    found = [
+    found: list[report.Found] = [
         report.Counted(CLASSES[0], 1, 0.5),
         report.Counted(CLASSES[1], 2, 0.5),
         report.Boxed(CLASSES[0], "liver 1", (several, (2.0, 7.5), (1.25, 9.0)), 0.875),
@@ -84,7 +84,7 @@ def test_boxes_come_back_through_the_reader(tmp_path: Path, kind: str) -> None:
     made = origin.source
     slices = {(str(made.headers[k].SOPInstanceUID), frame): at for at, (k, frame) in enumerate(made.frames)}
     boxes, odd = Report(path).boxes(origin.geometry, slices)
-    places = [(2, 1.25, 7.5, 9), (0, 0, 12, 10), (3, 5, 4, 6)]
+    places: list[tuple[float, ...]] = [(2, 1.25, 7.5, 9), (0, 0, 12, 10), (3, 5, 4, 6)]
     if not flat:
         places = [(1, 2, 1.25, 4, 7.5, 9), (0, 0, 0, 1, 12, 10), (0, 3, 5, 1, 4, 6)]
     assert odd == 0

@@ -43,7 +43,7 @@ def _boxes(image: Image) -> list[report.Found]:
     """One on a slice, and in a volume one on two."""
     places = [(0, 1)] if image.ndim == 2 or image.geometry.shape[0] == 1 else [(0, 1), (1, 3)]
     boxes = [report.Boxed(CLASSES[0], f"liver {k}", (slices, (1.5, 8.0), (2.0, 6.25)), 0.75) for k, slices in enumerate(places)]
-    return [report.Counted(c, 0, 0.5) for c in CLASSES] + boxes
+    return [*(report.Counted(c, 0, 0.5) for c in CLASSES), *boxes]
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed (Debian: dicom3tools)")

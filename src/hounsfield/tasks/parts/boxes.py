@@ -39,7 +39,7 @@ def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float, most
     """Indices, by falling score, of the boxes that no better-scored one of their class overlaps by more than `overlap`; the
     first `most` of them. Takes memory for a row of overlaps, not for all pairs."""
     rest = scores.argsort(descending=True, stable=True)
-    kept = []
+    kept: list[Tensor] = []
     while len(rest) and len(kept) < most:
         best, rest = rest[:1], rest[1:]
         kept.append(best)
