@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hounsfield.tasks.parts.boxes import generalised_iou, pairwise_iou
+from hounsfield.tasks.parts.boxes import PAIRS, generalised_iou, pairwise_iou
 
 BEST = 10  # places that learn one box
 SCORE_POWER, OVERLAP_POWER = 0.5, 4.0
 BOX_WEIGHT = 2.0  # of the overlap loss beside the classes'
 NEGATIVE = 0.75  # weight of a score where nothing is, beside its own square (Zhang et al., "VarifocalNet", CVPR 2021)
-PAIRS = 2**23  # of places and boxes that are compared at once: what lies beside weights and maps stays below a gigabyte
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,12 @@ A box is a row (2n): first corner then last in array-axis order, half-open, in v
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+
+PAIRS = 2**23  # of boxes, or of boxes and places, that are compared at once: less than a gigabyte
 
 
 def volume(boxes: Tensor) -> Tensor:
@@ -37,15 +41,17 @@ def generalised_iou(one: Tensor, other: Tensor) -> Tensor:
 
 def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float, most: int) -> Tensor:
     """Indices, by falling score, of the boxes that no better-scored one of their class overlaps by more than `overlap`; the
-    first `most` of them. Takes memory for a row of overlaps, not for all pairs."""
-    rest = scores.argsort(descending=True, stable=True)
-    kept: list[Tensor] = []
-    while len(rest) and len(kept) < most:
-        best, rest = rest[:1], rest[1:]
-        kept.append(best)
-        alike = (pairwise_iou(boxes[best], boxes[rest])[0] > overlap) & (labels[rest] == labels[best])
-        rest = rest[~alike]
-    return torch.cat(kept) if kept else rest
+    first `most` of them."""
+    order = scores.argsort(descending=True, stable=True)
+    kept: list[int] = []
+    open_ = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
+    for k, alike in enumerate(_alike(boxes[order], labels[order], overlap)):
+        if len(kept) == most:
+            break
+        if open_[k]:
+            kept.append(k)
+            open_ &= ~alike
+    return order[torch.tensor(kept, dtype=torch.long, device=boxes.device)]
 
 
 def fuse(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float, views: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -56,9 +62,8 @@ def fuse(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float, views: i
     order = scores.argsort(descending=True, stable=True)
     boxes, scores, labels = boxes[order], scores[order], labels[order]
     heads = torch.full((len(boxes),), -1, dtype=torch.long, device=boxes.device)
-    for k in range(len(boxes)):
+    for k, alike in enumerate(_alike(boxes, labels, overlap)):
         if heads[k] < 0:
-            alike = (pairwise_iou(boxes[k : k + 1], boxes)[0] > overlap) & (labels == labels[k])
             heads[alike & (heads < 0)] = k
             heads[k] = k
     found, place = torch.unique(heads, return_inverse=True)
@@ -66,3 +71,12 @@ def fuse(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float, views: i
     mean = torch.zeros((len(found), boxes.shape[1]), dtype=boxes.dtype, device=boxes.device)
     mean = mean.index_add_(0, place, boxes * scores[:, None]) / weight[:, None].clamp_min(1e-9)
     return mean, torch.minimum(weight / views, scores[found]), labels[found]
+
+
+def _alike(boxes: Tensor, labels: Tensor, overlap: float) -> Iterator[Tensor]:
+    """For each box, which of all (N,) are of its class and overlap it by more than `overlap`. However many there are, PAIRS of
+    them are compared at a time."""
+    step = max(1, PAIRS // max(1, len(boxes)))
+    for start in range(0, len(boxes), step):
+        few = slice(start, start + step)
+        yield from (pairwise_iou(boxes[few], boxes) > overlap) & (labels[few][:, None] == labels)
