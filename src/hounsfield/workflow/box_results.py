@@ -21,10 +21,8 @@ from hounsfield.tasks.detection import Solver
 from hounsfield.tasks.parts.box_files import write_coco, write_labels
 
 Place = tuple[Path, Choices]  # of an image, and how it is read
-FILES: dict[str, tuple[str, ...]] = {
-    "nifti": (".nii.gz", ".boxes.json"),
-    "png": (".png",),
-}  # endings of what `write` makes of a case
+# Endings of what `write` makes of a case.
+FILES: dict[str, tuple[str, ...]] = {"nifti": (".nii.gz", ".boxes.json"), "png": (".png",)}
 
 
 def refuse(kinds: Sequence[str], plan: Plan, places: Sequence[Place]) -> None:
