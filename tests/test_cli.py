@@ -16,7 +16,7 @@ from hounsfield.cli import main
 from hounsfield.data.phantoms import write_dataset
 from hounsfield.io.formats import Choices
 
-# Each verb that reads the user's files, and its other words.
+# Each verb that reads the user's files, and its other words; of these LABELS read labels too.
 READERS = {
     "inspect": ["DATA"],
     "image": ["DATA"],
@@ -25,6 +25,7 @@ READERS = {
     "evaluate": ["RUN", "DATA"],
     "predict": ["RUN", "DATA", "--out", "OUT"],
 }
+LABELS = ("inspect", "convert", "train", "evaluate")
 
 
 class Called(Exception):
@@ -57,10 +58,14 @@ def choices_of(monkeypatch: pytest.MonkeyPatch, verb: str, *more: str) -> Choice
 @pytest.mark.parametrize("verb", READERS)
 def test_every_choice_reaches_the_workflow(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
     given = ["--volume", "3", "--frame", "0", "--affine", "qform", "--series", "T2 axial", "--allow-gaps", "--fix-tilt"]
+    expected = Choices(volume=3, frame=0, affine="qform", series="T2 axial", allow_gaps=True, fix_tilt=True)
+    if verb in LABELS:
+        given.append("--drop-invalid")
+        expected = expected.model_copy(update={"drop_invalid": True})
+        assert set(expected.model_dump(exclude_defaults=True)) == set(Choices.model_fields), "a choice without an option"
     chosen = choices_of(monkeypatch, verb, *given)
-    assert chosen == Choices(volume=3, frame=0, affine="qform", series="T2 axial", allow_gaps=True, fix_tilt=True)
-    assert set(chosen.model_dump(exclude_defaults=True)) == set(Choices.model_fields), "a choice without an option"
-    assert chosen.model_dump_json() == (
+    assert chosen == expected
+    assert chosen.model_dump_json(exclude={"drop_invalid"}) == (
         '{"volume":3,"frame":0,"affine":"qform","allow_gaps":true,"fix_tilt":true,"series":"T2 axial"}'
     )
 
@@ -77,7 +82,7 @@ def test_the_choices_stand_together_in_the_help(
     assert run(monkeypatch, verb, "--help") == 0
     panel = capsys.readouterr().out.partition("Where a file leaves a choice")[2]
     for name in Choices.model_fields:
-        assert f"--{name.replace('_', '-')} " in panel
+        assert (f"--{name.replace('_', '-')} " in panel) == (name != "drop_invalid" or verb in LABELS)
 
 
 @pytest.mark.parametrize(

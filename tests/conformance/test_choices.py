@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 import pytest
+from PIL import Image as Pillow
 
 from hounsfield.cli import main
 from hounsfield.workflow.ready import Options
@@ -104,3 +105,52 @@ def test_what_leaves_a_choice_is_refused_with_advice_that_works(
         source: Any = nib.load(scan)
         np.testing.assert_array_equal(mask.affine, source.get_sform())
         assert mask.shape == (12, 13, 14)
+
+
+def boxed(folder: Path, number: int) -> Path:
+    """A COCO set of eight pictures with a bright square each, one of which has a second box without height."""
+    (folder / "images").mkdir(parents=True)
+    images, boxes = [], []
+    for k in range(1, 9):
+        picture = np.random.default_rng(100 * number + k).integers(0, 60, (48, 48), dtype=np.uint8)
+        picture[4 * k - 3 : 4 * k + 5, 8:20] = 220
+        Pillow.fromarray(picture).save(folder / "images" / f"{k}.png")
+        images.append({"id": k, "file_name": f"{k}.png", "height": 48, "width": 48})
+        boxes.append({"id": k, "image_id": k, "category_id": 1, "bbox": [8, 4 * k - 3, 12, 8]})
+    boxes.append({"id": 9, "image_id": 5, "category_id": 1, "bbox": [30, 30, 4, 0]})
+    values = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "thing"}]}
+    (folder / "all.json").write_text(json.dumps(values))
+    return folder
+
+
+@pytest.mark.parametrize("verb", ["inspect", "plan", "train", "convert", "merge"])
+def test_boxes_that_are_none_are_refused_with_advice_that_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    data, out = boxed(tmp_path / "one", 1), tmp_path / "out"
+    steps = ["--budget", "1steps", "--device", "cpu"]
+    words: dict[str, list[str | Path]] = {
+        "inspect": [data],
+        "plan": [data, *steps],
+        "train": [data, "--out", out, *steps],
+        "convert": [data, "--to", "manifest", "--out", out],
+        "merge": [data, tmp_path / "two", "--labels", tmp_path / "labels.yaml", "--out", out],
+    }
+    if verb == "merge":
+        boxed(tmp_path / "two", 2)
+        sources = "{one: {labels: {thing: thing}}, two: {labels: {thing: thing}}}"
+        (tmp_path / "labels.yaml").write_text(f"classes: {{thing: }}\nsources: {sources}\n")
+    left, printed, err = run(capsys, monkeypatch, verb, *words[verb])
+    last = err.strip().splitlines()[-1]
+    assert (left, printed) == (2, ""), err
+    assert last.startswith(f"BAD_LABEL {data}: found 1 boxes without extent (images/5), expected"), last
+    assert last.endswith("leave them out with --drop-invalid"), last
+    assert not out.exists()
+    left, printed, err = run(capsys, monkeypatch, verb, *words[verb], "--drop-invalid")
+    assert left == 0, err
+    assert "1 boxes without extent were left out (images/5)" in printed + err
+    if verb == "train":
+        assert json.loads((out / "run.json").read_text())["choices"] == {"drop_invalid": True}
+        left, printed, err = run(capsys, monkeypatch, "evaluate", out, "--json", "--device", "cpu")
+        assert left == 0, err
+        assert "map50" in json.loads(printed)["metrics"]

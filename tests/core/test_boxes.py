@@ -41,6 +41,12 @@ def test_no_boxes_are_boxes() -> None:
     assert (len(none), none.ndim, none.sizes.shape) == (0, 3, (0, 3))
 
 
+def test_the_voxels_whose_middles_lie_inside() -> None:
+    corners = [[3, 4, 5, 8], [2.4, 2.6, 4.4, 4.6], [1.1, 0.0, 1.4, 0.5], [6.6, 7.2, 7.4, 7.3], [2.5, 0, 3.5, 9]]
+    boxes = Boxes(np.array(corners), np.zeros(5, dtype=int))
+    assert boxes.voxels.tolist() == [[3, 4, 5, 8], [2, 3, 4, 5], [1, 0, 2, 1], [7, 7, 8, 8], [2, 0, 3, 9]]
+
+
 def test_parts_that_touch_by_a_corner_are_one() -> None:
     labels = np.zeros((6, 6), dtype=np.uint8)
     labels[0, 0] = labels[1, 1] = 5

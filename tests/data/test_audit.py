@@ -243,6 +243,15 @@ def test_boxes_outside_classes_or_image(pictures: Any, corners: list[int], label
         audit(dataset(samples, "detection"), divide(*IDS))
 
 
+def test_a_training_part_without_any_box_stops(pictures: Any) -> None:
+    box, none = Boxes(np.array([[0, 0, 16, 16]]), np.array([1])), Boxes(np.zeros((0, 4)), np.zeros(0, dtype=int))
+    samples = [replace(s, target=none if s.id.startswith("train") else box) for s in pictures(*IDS)]
+    with pytest.raises(
+        InputError, match=r"NO_FOREGROUND root: found no box in any of 3 training images, expected at least one"
+    ):
+        audit(dataset(samples, "detection"), divide(*IDS))
+
+
 def test_flat_images_beside_volumes_are_named(pictures: Any, lazy: Any) -> None:
     samples = pictures(*IDS)
     samples[2] = replace(samples[2], images=(lazy("vol.nii", np.ones((1, 4, 4, 4), np.uint8)),))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,14 @@ def test_what_is_stored_is_read_again(tmp_path: Path) -> None:
 
     assert same(found[0], test)
     assert same(found[1], val)
+
+
+def test_the_figures_of_a_detector_have_the_names_of_interfaces(detector: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(json.dumps(evaluate(detector, device="cpu").to_json(), allow_nan=False))
+    text = (Path(__file__).parents[2] / "docs" / "interfaces.md").read_text()
+    row = next(line for line in text.splitlines() if line.startswith("| detection | `map50`"))
+    listed = set(re.findall(r"`([\w<>]+)`", row))
+    assert {m.replace("<class>", c.name) for m in listed for c in detector.plan.classes} == set(found["metrics"])
+    assert found["headline"] == "map50"
+    assert set(found["metrics"]["froc"]) == {"value", "low", "high", "n", "clusters", "note"}
+    assert json.loads((detector.root / "evaluation" / "val.json").read_text())["metrics"] == found["metrics"]

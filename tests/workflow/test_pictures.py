@@ -82,3 +82,12 @@ def test_what_is_explained_is_what_was_predicted(segmenter: Run) -> None:
     for picture in shown.heat:
         assert picture.caption.removeprefix("evidence for ").removesuffix(", the largest class that was predicted") in names
     assert [p.title for p in shown.heat] == ["worst", "best"]
+
+
+def test_a_detector_s_cases_are_drawn_with_what_was_missed(detector: Run) -> None:
+    shown = gallery(detector, stored(detector)[0], "cpu", SILENT)
+    assert "what was missed and what is false is named" in shown.key
+    assert {p.title for p in shown.cases} >= {"worst", "best"}
+    assert all(" missed, " in p.caption for p in shown.cases)
+    left, right = np.split(decoded(shown.cases[0].source).astype(int), 2, axis=1)
+    assert (np.abs(left - right) > 60).any(), "the truth that two steps of training miss is dashed on the right"

@@ -24,6 +24,7 @@ from hounsfield.cli.options import (
     choices,
     gathered,
     profile,
+    reading,
     training,
 )
 from hounsfield.core.errors import HounsfieldError
@@ -86,7 +87,7 @@ def demo(
 
 
 @app.command()
-@gathered(choices=choices)
+@gathered(choices=reading)
 def inspect(
     data: Data,
     choices: Choices,
@@ -186,7 +187,7 @@ def deidentify(
 
 
 @app.command()
-@gathered(choices=choices)
+@gathered(choices=reading)
 def convert(
     data: Data,
     to: Annotated[str, typer.Option(help="The layout: manifest, nnunet or coco.", show_default=False)],
@@ -207,7 +208,7 @@ def convert(
 
 
 @app.command()
-@gathered(choices=choices)
+@gathered(choices=reading)
 def merge(
     data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Datasets of one task, by folder.", show_default=False)],
     labels: Annotated[Path, typer.Option(help="The mapping of their labels, a YAML file.", show_default=False)],
@@ -263,7 +264,7 @@ def train(
 
 
 @app.command()
-@gathered(choices=choices)
+@gathered(choices=reading)
 def evaluate(
     run: RunFolder,
     choices: Choices,
@@ -302,7 +303,8 @@ def predict(
     to: Annotated[
         str | None,
         typer.Option(
-            help="What to write, such as seg,sr: nifti (of classes: table), and of DICOM inputs seg, sr, pm, sc.",
+            help="What to write, such as seg,sr: nifti (of classes: table; of boxes: json, nifti, png, coco), and of DICOM "
+            "inputs seg, sr, pm, sc.",
             show_default=False,
         ),
     ] = None,
@@ -313,8 +315,8 @@ def predict(
     as_json: Json = False,
     device: Device = "auto",
 ) -> None:
-    """Predict: masks on each input's own grid (.nii.gz, or .png for pictures), or a table of class probabilities; from DICOM
-    also to DICOM."""
+    """Predict: masks on each input's own grid (.nii.gz, or .png for pictures), a table of class probabilities, or a list
+    of boxes; from DICOM also to DICOM."""
     from hounsfield.workflow.predict import predict as work
 
     console = _console()

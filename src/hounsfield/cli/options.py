@@ -65,6 +65,7 @@ Affine = Annotated[Form | None, _value("Of a NIfTI file whose two affines disagr
 Series = Annotated[str | None, _value("Of DICOM studies: number, description, or UID or its end.", panel=CHOICES)]
 AllowGaps = Annotated[bool, _flag("--allow-gaps", "Interpolate missing DICOM slices.", CHOICES)]
 FixTilt = Annotated[bool, _flag("--fix-tilt", "Resample DICOM slices that a gantry tilt has sheared.", CHOICES)]
+DropInvalid = Annotated[bool, _flag("--drop-invalid", "Leave out boxes without extent or beyond their image.", CHOICES)]
 
 Time = Annotated[
     str | None,
@@ -139,6 +140,12 @@ def choices(
 
 
 @gathered(choices=choices)
+def reading(choices: Choices, drop_invalid: DropInvalid = False) -> Choices:
+    """How a dataset is read whose files or labels leave a choice."""
+    return choices.model_copy(update={"drop_invalid": drop_invalid})
+
+
+@gathered(choices=reading)
 def training(
     choices: Choices,
     budget: Time = None,

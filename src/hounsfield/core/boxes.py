@@ -50,6 +50,16 @@ class Boxes:
         """(N, n) extent along each array axis in voxels."""
         return self.corners[:, self.ndim :] - self.corners[:, : self.ndim]
 
+    @property
+    def voxels(self) -> npt.NDArray[np.int64]:
+        """(N, 2n) first and last index, half-open, of the voxels whose middles each box holds; at least of the one that its
+        own middle lies in."""
+        n = self.ndim
+        low, high = (np.ceil(edge - 0.5).astype(np.int64) for edge in (self.corners[:, :n], self.corners[:, n:]))
+        middle = np.floor((self.corners[:, :n] + self.corners[:, n:]) / 2).astype(np.int64)
+        thin = high <= low
+        return np.concatenate([np.where(thin, middle, low), np.where(thin, middle + 1, high)], axis=1)
+
     @classmethod
     def around(cls, labels: npt.NDArray[np.integer], values: tuple[int, ...]) -> Boxes:
         """One box around every connected component of each of `values` in a label array (*spatial); class index = position

@@ -232,6 +232,15 @@ def training(
             expected="at least one training mask with a labelled voxel",
             fix="check that the masks are the right files and the split the right one",
         )
+    if dataset.kind == "detection" and not present:
+        yield Finding(
+            severity="error",
+            code="NO_FOREGROUND",
+            where=str(dataset.root),
+            found=f"no box in any of {counted(len(split.train), 'training image')}",
+            expected="at least one training image with a box",
+            fix="check that the annotations are the right files, mend the split, or draw it with another --seed",
+        )
     if dataset.kind == "classification" and not dataset.multilabel and present < 2:
         ranked = sorted(classes["train"].items(), key=lambda item: -item[1])
         counts = abridged(f"{n} {name}" for name, n in (ranked if len(ranked) > LISTED else classes["train"].items()))

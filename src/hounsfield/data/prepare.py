@@ -280,7 +280,8 @@ def prepare_boxes(boxes: Boxes, placement: Placement) -> Boxes:
     limit = np.array(placement.shape)
     low, high = (np.clip((edge - placement.start) / placement.scale, 0, limit) for edge in (low, high))
     inside = (high > low).all(axis=1)
-    return Boxes(np.concatenate([low, high], axis=1)[inside], boxes.labels[inside])
+    scores = None if boxes.scores is None else boxes.scores[inside]
+    return Boxes(np.concatenate([low, high], axis=1)[inside], boxes.labels[inside], scores)
 
 
 def resize(x: Tensor, shape: Sequence[int]) -> Tensor:

@@ -25,9 +25,10 @@ from hounsfield.data.loader import Batch
 from hounsfield.data.prepare import Placement, Prepared, prepare_boxes
 from hounsfield.io.limits import atomic
 from hounsfield.tasks import RGB
-from hounsfield.tasks.parts import drawing
 from hounsfield.tasks.parts.assign import detection_loss
-from hounsfield.tasks.parts.box_metrics import SURE, Metrics
+from hounsfield.tasks.parts.box_drawing import Judge, draw_boxes
+from hounsfield.tasks.parts.box_files import xyz
+from hounsfield.tasks.parts.box_metrics import FROC_OVERLAP, SURE, Metrics
 from hounsfield.tasks.parts.boxes import fuse, suppress
 from hounsfield.tasks.parts.windows import flips, starts, window
 
@@ -40,10 +41,12 @@ MOST = 300  # boxes of one image
 
 class Options(core.Options):
     """merge: overlap from which boxes of one class are taken for one object. views: overlap from which those of several
-    networks or mirrored images are fused."""
+    networks or mirrored images are fused. sure: score from which a box is drawn, counted as found or as a false alarm, and
+    written where scores cannot be looked at: everywhere but in lists of boxes."""
 
     merge: float = Field(default=0.6, gt=0, lt=1)
     views: float = Field(default=0.55, gt=0, lt=1)
+    sure: float = Field(default=SURE, ge=0, le=1)
 
 
 def targets(dataset: Dataset) -> None:
@@ -128,15 +131,20 @@ class Solver:
         return together
 
     def metrics(self) -> Metrics:
-        return Metrics(self.plan.classes, self.plan.ndim)
+        return Metrics(self.plan.classes, self.plan.ndim, self.options.sure)
 
     def draw(self, image: Image, sample: Sample | None, prediction: Prediction) -> RGB:
         assert isinstance(prediction, Boxes)
         truth = sample.target if sample is not None and isinstance(sample.target, Boxes) else None
+        known = None if sample is None else sample.known_classes
+        judge = None if truth is None else Judge(truth, FROC_OVERLAP[self.plan.ndim], known)
+        return draw_boxes(image, self.sure(prediction), self.plan.classes, judge)
+
+    def sure(self, prediction: Boxes) -> Boxes:
+        """The boxes that are scored well enough for the plan."""
         assert prediction.scores is not None
-        sure = prediction.scores >= SURE
-        shown = Boxes(prediction.corners[sure], prediction.labels[sure], prediction.scores[sure])
-        return drawing.boxes(image, truth, shown, self.plan.classes)
+        kept = prediction.scores >= self.options.sure
+        return Boxes(prediction.corners[kept], prediction.labels[kept], prediction.scores[kept])
 
     def write(self, prediction: Prediction, sample: Sample, folder: Path) -> Path | None:
         return None
@@ -150,13 +158,11 @@ class Solver:
         for sample, prediction in predictions:
             assert isinstance(prediction, Boxes)
             assert prediction.scores is not None
-            n = prediction.ndim
-            corners = np.concatenate([prediction.corners[:, :n][:, ::-1], prediction.corners[:, n:][:, ::-1]], axis=1)
             entries.append(
                 {
                     "image": sample.images[0].path.name,
                     "id": sample.id,
-                    "boxes": corners.round(2).tolist(),
+                    "boxes": xyz(prediction),
                     "scores": prediction.scores.round(5).tolist(),
                     "labels": [self.plan.classes[k].name for k in prediction.labels.tolist()],
                 }
@@ -203,7 +209,7 @@ class Solver:
         # What repeats the border of a small image is no part of it.
         there = ((middle >= 0) & (middle <= limit)).all(dim=1) & (boxes[:, n:] - boxes[:, :n] > 1e-2).all(dim=1)
         boxes, scores, labels = boxes[there], scores[there], labels[there]
-        kept = suppress(boxes, scores, labels, self.options.merge)[:MOST]
+        kept = suppress(boxes, scores, labels, self.options.merge, MOST)
         return boxes[kept], scores[kept], labels[kept]
 
     def _kept(

@@ -98,7 +98,8 @@ def gallery(
     slices = ", the slice with most of the truth" if run.plan.ndim == 3 else ""
     key = {
         "dense": f"Left the image{slices}; right the truth filled and the prediction outlined, each class in its colour.",
-        "boxes": f"Left the image{slices}; right the truth dashed and the prediction drawn through, each class in its colour.",
+        "boxes": f"Left the image{slices}; right the truth dashed and the prediction drawn through with its score, each class "
+        "in its colour; what was missed and what is false is named so.",
     }.get(kind, "")
     try:
         chosen = _pick(run, evaluation)

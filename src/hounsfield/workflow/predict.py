@@ -20,7 +20,7 @@ from hounsfield.data.prepare import CPU, Prepared, prepare
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.tasks import TASKS, segmentation
-from hounsfield.workflow import results
+from hounsfield.workflow import box_results, results
 from hounsfield.workflow.console import SILENT, Console, track
 from hounsfield.workflow.device import choose_device, memory_guard
 from hounsfield.workflow.run import Run
@@ -112,13 +112,16 @@ def predict(
     """
     opened = run if isinstance(run, Run) else Run(run)
     kinds = results.kinds_of(to, opened.plan.task)
-    # Whether a DICOM series has a label does not matter here, unless a part of a labelled dataset is meant.
+    # Whether a DICOM series has a label does not matter here, unless a part of a labelled dataset is meant; nor what boxes are
+    # worth.
     without = ("dicom_studies",) if split is None else ()
-    datasets = [open_dataset(Path(path), choices=choices, without=without) for path in inputs]
+    reading = choices.model_copy(update={"drop_invalid": True})
+    datasets = [open_dataset(Path(path), choices=reading, without=without) for path in inputs]
     samples = [s for dataset in datasets for s in cases_of(dataset, opened, split)]
     folder = Path(out)
-    results.refuse_others(samples, kinds)
-    _refuse_collisions(samples, folder, overwrite, results.endings(kinds))
+    results.refuse_others(samples, kinds, opened.plan)
+    ids = box_results.numbers(datasets, samples) if "coco" in kinds else {}
+    _refuse_collisions(samples, folder, overwrite, results.endings(kinds, opened.plan.task), results.tables(kinds))
     predictor = Predictor(opened, device)
     for note in (note for dataset in datasets for note in dataset.notes):
         console.say(f"  {note}")
@@ -127,18 +130,20 @@ def predict(
     author = results.author_of(opened)
     table: list[tuple[Sample, Prediction]] = []
     written: list[Path] = []
+    own = results.is_own(kinds, opened.plan.task)
     for sample in track(console, "predicting", samples):
         prediction = predictor(sample)
         written += results.write(kinds, predictor, author, sample, prediction, folder)
-        if not results.is_own(kinds):
-            continue
-        path = predictor.solver.write(prediction, sample, folder)
-        if path is None:
-            table.append((sample, prediction))
-        else:
+        path = predictor.solver.write(prediction, sample, folder) if own else None
+        if path is not None:
             written.append(path)
-    last = predictor.solver.finish(table, folder) if results.is_own(kinds) else None
-    return [*written, last] if last is not None else written
+        elif own or ids:
+            table.append((sample, prediction))
+    last = predictor.solver.finish(table, folder) if own else None
+    written += [last] if last is not None else []
+    if ids:
+        written += box_results.finish(predictor.plan, ids, table, folder)
+    return written
 
 
 def cases_of(dataset: Dataset, run: Run, split: str | None) -> tuple[Sample, ...]:
@@ -166,9 +171,11 @@ def cases_of(dataset: Dataset, run: Run, split: str | None) -> tuple[Sample, ...
     return samples
 
 
-def _refuse_collisions(samples: Sequence[Sample], folder: Path, overwrite: bool, endings: Sequence[str]) -> None:
-    """endings: of the files that a case may become. Raises InputError OUTPUT_COLLISION (two inputs of one name, an input that
-    would be overwritten), OUTPUT_EXISTS."""
+def _refuse_collisions(
+    samples: Sequence[Sample], folder: Path, overwrite: bool, endings: Sequence[str], tables: Sequence[str]
+) -> None:
+    """endings: of the files that a case may become. tables: names of the files of all cases. Raises InputError
+    OUTPUT_COLLISION (two inputs of one name, an input that would be overwritten), OUTPUT_EXISTS."""
     seen: dict[str, Sample] = {}
     for sample in samples:
         if sample.id in seen:
@@ -180,7 +187,7 @@ def _refuse_collisions(samples: Sequence[Sample], folder: Path, overwrite: bool,
                 fix="predict them into different folders",
             )
         seen[sample.id] = sample
-    names = ["predictions.csv", "predictions.json", *(f"{s.id}{ending}" for s in samples for ending in endings)]
+    names = [*tables, *(f"{s.id}{ending}" for s in samples for ending in endings)]
     there = [name for name in names if (folder / name).exists()]
     inputs = {lazy.path.resolve() for sample in samples for lazy in sample.images}
     own = [name for name in there if (folder / name).resolve() in inputs]

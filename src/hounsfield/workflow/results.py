@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import hounsfield
 from hounsfield import io
+from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
 from hounsfield.core.image import Image
-from hounsfield.core.plan import Class, Plan
+from hounsfield.core.plan import Plan
 from hounsfield.core.prediction import ClassScores, Prediction
 from hounsfield.core.registry import nearest
 from hounsfield.core.sample import Sample
@@ -21,17 +22,33 @@ from hounsfield.io.results import maps, pictures, report, segmentation
 from hounsfield.io.results.origin import Author, Origin
 from hounsfield.io.results.origin import write as write_dicom
 from hounsfield.metrics.size import size_of
-from hounsfield.tasks import Solver
+from hounsfield.tasks import Solver, detection
+from hounsfield.workflow import box_results
 from hounsfield.workflow.image import TITLES
 
 if TYPE_CHECKING:
     from hounsfield.workflow.run import Run
 
-# What each task's predictions may become, its own files first: seg a segmentation, sr a report of measurements or scores, pm a
-# map of probabilities, sc a picture. Of other tasks there are the own files alone.
-KINDS: Final = {"segmentation": ("nifti", "seg", "sr", "pm", "sc"), "classification": ("table", "sr")}
-_OWN: Final = ("nifti", "table", "files")
-_OWN_ENDINGS: Final = (".nii.gz", ".png")
+# What each task's predictions may become, its own files first: seg a segmentation, sr a report of measurements, scores or
+# boxes, pm a map of probabilities, sc a picture. Of other tasks there are the own files alone.
+KINDS: Final = {
+    "segmentation": ("nifti", "seg", "sr", "pm", "sc"),
+    "classification": ("table", "sr"),
+    "detection": ("json", "nifti", "png", "coco", "sr", "sc"),
+}
+_DICOM: Final = ("seg", "sr", "pm", "sc")
+# Of the kinds that make a file for each case, their endings.
+_ENDINGS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
+    "segmentation": {"nifti": (".nii.gz", ".png")},
+    "detection": box_results.FILES,
+}
+# Of those that make files for all cases, these.
+_TABLES: Final = {
+    "table": ("predictions.csv",),
+    "json": ("predictions.json",),
+    "files": ("predictions.csv", "predictions.json"),
+    "coco": ("coco.json", "coco.images.json"),
+}
 
 
 class Predicts(Protocol):
@@ -63,22 +80,33 @@ def kinds_of(to: str | None, task: str) -> tuple[str, ...]:
     return kinds
 
 
-def is_own(kinds: Sequence[str]) -> bool:
+def is_own(kinds: Sequence[str], task: str) -> bool:
     """Whether the task's own files are among `kinds`."""
-    return any(kind in _OWN for kind in kinds)
+    return kinds_of(None, task)[0] in kinds
 
 
-def endings(kinds: Sequence[str]) -> tuple[str, ...]:
+def endings(kinds: Sequence[str], task: str) -> tuple[str, ...]:
     """Endings of the files that a case may become."""
-    return (*(_OWN_ENDINGS if is_own(kinds) else ()), *(f".{kind}.dcm" for kind in kinds if kind not in _OWN))
+    own = _ENDINGS.get(task, {})
+    return tuple(e for kind in kinds for e in ((f".{kind}.dcm",) if kind in _DICOM else own.get(kind, ())))
 
 
-def refuse_others(samples: Sequence[Sample], kinds: Sequence[str]) -> None:
+def tables(kinds: Sequence[str]) -> tuple[str, ...]:
+    """Names of the files of all cases."""
+    return tuple(name for kind in kinds for name in _TABLES.get(kind, ()))
+
+
+def refuse_others(samples: Sequence[Sample], kinds: Sequence[str], plan: Plan) -> None:
     """Raises InputError MISSING_EXTRA where DICOM cannot be written; BAD_OPTION for DICOM results of an image that is not
-    DICOM, and for a map of probabilities of one without a place in the patient."""
-    wanted = [kind for kind in kinds if kind not in _OWN]
-    if not wanted:
-        return
+    DICOM, for a map of probabilities of one without a place in the patient, and for boxes that a kind cannot hold."""
+    wanted = [kind for kind in kinds if kind in _DICOM]
+    if wanted:
+        _refuse_dicom(samples, wanted)
+    if plan.task == "detection":
+        box_results.refuse(kinds, plan, [_place(sample) for sample in samples])
+
+
+def _refuse_dicom(samples: Sequence[Sample], wanted: Sequence[str]) -> None:
     if find_spec("highdicom") is None:
         raise InputError(
             "MISSING_EXTRA",
@@ -120,10 +148,18 @@ def author_of(run: Run) -> Author:
 def write(
     kinds: Sequence[str], predictor: Predicts, author: Author, sample: Sample, prediction: Prediction, folder: Path
 ) -> list[Path]:
-    """The DICOM objects among `kinds` as `<id>.<kind>.dcm` below `folder`. Raises InputError MISSING_TAG, BAD_HEADER."""
-    wanted = [kind for kind in kinds if kind not in _OWN]
-    if not wanted:
-        return []
+    """What is made of each case beside the task's own files: the DICOM objects among `kinds` as `<id>.<kind>.dcm` below
+    `folder`, and of boxes label images and pictures. Raises InputError MISSING_TAG, BAD_HEADER."""
+    made: list[Path] = []
+    if isinstance(prediction, Boxes) and any(kind in box_results.FILES for kind in kinds):
+        made = box_results.write(kinds, _detector(predictor), predictor.read(sample), prediction, folder / sample.id)
+    wanted = [kind for kind in kinds if kind in _DICOM]
+    return [*made, *_dicom(wanted, predictor, author, sample, prediction, folder)] if wanted else made
+
+
+def _dicom(
+    wanted: Sequence[str], predictor: Predicts, author: Author, sample: Sample, prediction: Prediction, folder: Path
+) -> list[Path]:
     path, choices = _place(sample)
     classes = predictor.plan.classes
     made = {}
@@ -133,7 +169,8 @@ def write(
         if "seg" in wanted and isinstance(prediction, Image):
             made["seg"] = mask = segmentation.segmentation(origin, prediction, classes, author)
         if "sr" in wanted:
-            made["sr"] = report.report(origin, _found(prediction, classes), author, mask)
+            found = _found(predictor, prediction)
+            made["sr"] = report.report(origin, found, author, mask)
         if "pm" in wanted:
             made["pm"] = maps.probability_map(origin, predictor.maps(sample), classes, author)
         if "sc" in wanted:
@@ -142,8 +179,16 @@ def write(
     return [write_dicom(result, folder / f"{sample.id}.{kind}.dcm") for kind, result in made.items()]
 
 
-def _found(prediction: Prediction, classes: Sequence[Class]) -> Sequence[report.Measured | report.Scored]:
-    """Volume and diameter of every class of a mask, or the score of every class."""
+def _detector(predictor: Predicts) -> detection.Solver:
+    assert isinstance(predictor.solver, detection.Solver)
+    return predictor.solver
+
+
+def _found(predictor: Predicts, prediction: Prediction) -> Sequence[report.Found]:
+    """Volume and diameter of every class of a mask, the score of every class, or every box."""
+    classes = predictor.plan.classes
+    if isinstance(prediction, Boxes):
+        return box_results.reported(_detector(predictor), prediction)
     if isinstance(prediction, ClassScores):
         return [report.Scored(c, float(p)) for c, p in zip(classes, prediction.probabilities, strict=True)]
     assert isinstance(prediction, Image)

@@ -13,7 +13,8 @@ from PIL import Image
 from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
 from hounsfield.data.readers import coco, open_dataset
-from hounsfield.io.formats import DEFAULT
+from hounsfield.io.formats import DEFAULT, Choices
+from hounsfield.workflow.inspect import inspect
 
 CATEGORIES = [{"id": 7, "name": "nodule"}, {"id": 3, "name": "mass"}]
 
@@ -70,17 +71,30 @@ def test_parts_by_the_names_of_files_and_folders(tmp_path: Path) -> None:
     assert {s.id: s.split for s in open_dataset(other).samples} == {"train/a": "train", "valid/a": "val", "test/a": "test"}
 
 
-def test_what_is_no_box_is_named(tmp_path: Path) -> None:
-    write(tmp_path, "all.json", ["a.png"], [box(1, 7, 1, 1, 0, 5), box(1, 7, 25, 15, 10, 10), box(1, 7, 50, 0, 3, 3)])
-    data = open_dataset(tmp_path)
+def test_what_is_no_box_is_refused_and_left_out_when_asked(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "all.json",
+        ["a.png"],
+        [box(1, 7, 1, 1, 0, 5), box(1, 7, 25, 15, 10, 10), box(1, 7, 50, 0, 3, 3), box(1, 7, 9, 9, -2, 4)],
+    )
+    told = refused("BAD_LABEL", tmp_path)
+    assert "found 2 boxes without extent (images/a) and 1 boxes beyond their image (images/a), expected boxes with an" in told
+    assert "--drop-invalid" in told
+    data = coco.read(tmp_path, Choices(drop_invalid=True))
     target = data.samples[0].target
     assert isinstance(target, Boxes)
     assert target.corners.tolist() == [[15, 25, 20, 30]]
-    assert [note.partition(" (")[0] for note in data.notes] == [
-        "1 boxes without extent were left out",
-        "1 boxes beyond their image were left out",
-        "1 boxes were cut at the border of their image",
-    ]
+    assert data.notes == (
+        "2 boxes without extent were left out (images/a)",
+        "1 boxes beyond their image were left out (images/a)",
+        "1 boxes were cut at the border of their image (images/a)",
+    )
+
+
+def test_what_passes_the_border_is_cut_unasked(tmp_path: Path) -> None:
+    write(tmp_path, "all.json", ["a.png"], [box(1, 7, 25, 15, 10, 10)])
+    assert coco.read(tmp_path, DEFAULT).notes == ("1 boxes were cut at the border of their image (images/a)",)
 
 
 @pytest.mark.parametrize(
@@ -91,12 +105,52 @@ def test_what_is_no_box_is_named(tmp_path: Path) -> None:
         ({"annotations": [box(1, 7, 1, 1, 2)]}, "bbox [1, 1, 2] of annotation None"),
         ({"annotations": [{"image_id": 1}]}, "without 'category_id'"),
         ({"annotations": [3]}, "entries that are no objects"),
-        ({"categories": [{"id": 7, "name": "a"}, {"id": 7, "name": "b"}]}, "one id twice"),
+        ({"categories": [{"id": 7, "name": "a"}, {"id": 7, "name": "b"}]}, "1 ids of categories that repeat, the first 7"),
+        (
+            {"annotations": [box(1, 7, 1, 1, 2, 2, id=4), box(1, 7, 3, 3, 2, 2, id=4)]},
+            "ids of annotations that repeat, the first 4",
+        ),
         ({"annotations": []}, "no box"),
     ],
 )
 def test_faults_are_named(tmp_path: Path, change: dict[str, Any], told: str) -> None:
     assert told in refused("BAD_LABEL", write(tmp_path, "all.json", ["a.png"], [], **change))
+
+
+def test_an_image_of_another_size_than_its_annotation(tmp_path: Path) -> None:
+    write(tmp_path, "all.json", ["a.png", "b.png"], [box(1, 7, 1, 1, 2, 2)])
+    Image.fromarray(np.zeros((30, 20), np.uint8)).save(tmp_path / "images" / "b.png")
+    told = refused("BAD_LABEL", tmp_path)
+    assert "1 annotations of images of another size, the first of 30x20 pixels for b.png of 20x30" in told
+    file = tmp_path / "all.json"
+    file.write_text(file.read_text().replace('"height": 20', '"height": 0'))
+    assert len(coco.read(tmp_path, DEFAULT)) == 2, "what an annotation does not say cannot contradict"
+
+
+def test_an_image_that_cannot_be_read_is_left_to_the_audit(tmp_path: Path) -> None:
+    write(tmp_path, "all.json", ["a.png", "b.png"], [box(1, 7, 1, 1, 2, 2)])
+    (tmp_path / "images" / "b.png").write_bytes(b"")
+    assert len(coco.read(tmp_path, DEFAULT)) == 2
+    assert "EMPTY_FILE" in [f.code for f in inspect(tmp_path).findings]
+
+
+def test_images_that_no_file_lists_are_said(tmp_path: Path) -> None:
+    write(tmp_path, "all.json", ["a.png"], [box(1, 7, 1, 1, 2, 2)])
+    for name in ("b.png", "c.png"):
+        Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "images" / name)
+    assert coco.read(tmp_path, DEFAULT).notes == ("2 images without an annotation were left out",)
+
+
+def test_the_ids_of_images(tmp_path: Path) -> None:
+    write(tmp_path, "train.json", ["a.png", "b.png"], [box(1, 7, 1, 1, 2, 2)])
+    assert coco.image_ids(tmp_path) == {"images/a": 1, "images/b": 2}
+    assert coco.image_ids(tmp_path / "train.json") == {"images/a": 1, "images/b": 2}
+
+
+def test_an_id_for_two_images(tmp_path: Path) -> None:
+    file = write(tmp_path, "all.json", ["a.png", "b.png"], [box(1, 7, 1, 1, 2, 2)]) / "all.json"
+    file.write_text(file.read_text().replace('"id": 2, "file_name"', '"id": 1, "file_name"'))
+    assert "1 ids of images that repeat, the first 1" in refused("BAD_LABEL", tmp_path)
 
 
 def test_an_image_that_is_not_there(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.readers import open_dataset, voc
-from hounsfield.io.formats import DEFAULT
+from hounsfield.io.formats import DEFAULT, Choices
 
 Object = tuple[str, int, int, int, int]
 
@@ -66,9 +66,12 @@ def test_a_zero_says_that_the_set_counts_from_zero(tmp_path: Path) -> None:
     assert boxes(data, "b") == [("cell", [5, 3, 9, 6])]
 
 
-def test_what_is_no_box_is_named_and_what_passes_the_border_cut(tmp_path: Path) -> None:
+def test_what_is_no_box_is_refused_or_left_out_and_what_passes_the_border_cut(tmp_path: Path) -> None:
     write(tmp_path, "a", [("cell", 5, 5, 4, 9), ("cell", 40, 5, 50, 9), ("cell", 25, 15, 35, 25), ("cell", 2, 2, 3, 3)])
-    data = open_dataset(tmp_path)
+    told = refused("BAD_LABEL", tmp_path)
+    assert "found 1 boxes without extent (a) and 1 boxes beyond their image (a)" in told
+    assert "--drop-invalid" in told
+    data = open_dataset(tmp_path, choices=Choices(drop_invalid=True))
     assert boxes(data, "a") == [("cell", [14, 24, 20, 30]), ("cell", [1, 1, 3, 3])]
     assert data.notes == (
         "1 boxes without extent were left out (a)",
@@ -88,6 +91,25 @@ def test_parts_by_their_lists(tmp_path: Path) -> None:
     assert [s.split for s in open_dataset(tmp_path).samples] == ["train", "train", "val"]
     (lists / "val.txt").write_text("b\nc\n")
     assert [s.split for s in open_dataset(tmp_path).samples] == [None, None, None], "b stands in two lists"
+
+
+def test_a_listed_image_without_its_annotation(tmp_path: Path) -> None:
+    for name in "abc":
+        write(tmp_path, name, [("cell", 2, 2, 5, 5)])
+    lists = tmp_path / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "test.txt").write_text("c\n")
+    (tmp_path / "Annotations" / "c.xml").unlink()
+    assert open_dataset(tmp_path).notes == ("1 images without an annotation were left out",), "truths of a test are kept back"
+    (lists / "val.txt").write_text("b\n")
+    (tmp_path / "Annotations" / "b.xml").unlink()
+    assert "1 images of the training and validation lists without an annotation, the first b" in refused("UNPAIRED", tmp_path)
+
+
+def test_an_image_of_another_size_than_its_annotation(tmp_path: Path) -> None:
+    write(tmp_path, "a", [("cell", 2, 2, 5, 5)])
+    Image.fromarray(np.zeros((30, 20), np.uint8)).save(tmp_path / "JPEGImages" / "a.png")
+    assert "the first of 30x20 pixels for a.png of 20x30" in refused("BAD_LABEL", tmp_path)
 
 
 def test_annotations_beside_their_images(tmp_path: Path) -> None:
@@ -118,9 +140,12 @@ def test_faults(tmp_path: Path) -> None:
 
 
 def test_real_blood_cells(shared_data: Path) -> None:
-    data = open_dataset(shared_data / "bccd")
+    with pytest.raises(InputError, match=r"BAD_LABEL .*found 2 boxes without extent"):
+        open_dataset(shared_data / "bccd")
+    data = open_dataset(shared_data / "bccd", choices=Choices(drop_invalid=True))
     assert [c.name for c in data.classes] == ["Platelets", "RBC", "WBC"]
     assert len(data) == 292
+    assert data.notes[0] == "2 boxes without extent were left out (BloodImage_00338, BloodImage_00343)"
     assert {s.split for s in data.samples} == {"train", "val"}
     for sample in data.samples:
         assert isinstance(sample.target, Boxes)

@@ -13,7 +13,7 @@ from PIL import Image
 from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
 from hounsfield.data.readers import open_dataset, yolo
-from hounsfield.io.formats import DEFAULT
+from hounsfield.io.formats import DEFAULT, Choices
 
 YAML = "train: images/train\nval: images/val\nnames: [mass, nodule]\n"
 
@@ -87,6 +87,13 @@ def test_decimals_that_were_cut_off_are_no_cut_box(tmp_path: Path) -> None:
     assert open_dataset(tmp_path).notes == ("1 boxes were cut at the border of their image (images/train/a)",)
 
 
+def test_what_is_no_box_is_refused_or_left_out(tmp_path: Path) -> None:
+    write(tmp_path, {"train/a": "0 0.5 0.5 0 0.5\n0 0.5 0.5 0.5 0.5\n", "val/b": ""})
+    assert "found 1 boxes without extent (images/train/a)" in refused("BAD_LABEL", tmp_path)
+    data = open_dataset(tmp_path, choices=Choices(drop_invalid=True))
+    assert data.notes == ("1 boxes without extent were left out (images/train/a)",)
+
+
 def test_names_by_number_may_have_gaps(tmp_path: Path) -> None:
     write(
         tmp_path,
@@ -154,6 +161,7 @@ def test_images_in_two_parts_are_no_split(tmp_path: Path) -> None:
         ("0 0.5 0.5 0.1 0.1 0.9", "6 numbers in line 1"),
         ("0 12 5 10 5", "0 12 5 10 5 in line 1, expected shares of the image"),
         ("0 0.5 nan 0.1 0.1", "expected shares of the image"),
+        ("0 0.5 1.01 0.1 0.1", "expected shares of the image"),
         ("0 -0.1 0.5 0.1 0.1", "expected shares of the image"),
         ("\nmass 0.5 0.5 0.1 0.1", "in line 2, expected class, x, y, width and height as numbers"),
     ],

@@ -10,6 +10,7 @@ from tests import dicom_files
 from tests.io.results.sources import AUTHOR, CLASSES, SOURCES, items, numbers, origin_of, predicted
 
 from hounsfield import io
+from hounsfield.io.findings import Report
 from hounsfield.io.results import report, segmentation
 from hounsfield.io.results.origin import SCHEME, write
 
@@ -58,3 +59,41 @@ def test_a_flat_image_has_areas(tmp_path: Path) -> None:
     tags = report.report(origin_of(source), [report.Measured(CLASSES[0], 12.0, 3.0)], AUTHOR)
     assert numbers(tags, "42798000") == [(12, "mm2")]
     assert numbers(tags, "118565006") == []
+
+
+@pytest.mark.parametrize("kind", ["reversed", "enhanced, frames out of order", "one slice", "x-ray"])
+def test_boxes_come_back_through_the_reader(tmp_path: Path, kind: str) -> None:
+    source = SOURCES[kind](tmp_path)
+    origin = origin_of(source)
+    flat = origin.geometry.ndim == 2
+    one, several = (0, 1), (0, 1) if flat else (1, 4)
+    found: list[report.Found] = [
+        report.Counted(CLASSES[0], 1, 0.5),
+        report.Counted(CLASSES[1], 2, 0.5),
+        report.Boxed(CLASSES[0], "liver 1", (several, (2.0, 7.5), (1.25, 9.0)), 0.875),
+        report.Boxed(CLASSES[1], "läsion 2", (one, (0.0, 12.0), (0.0, 10.0)), 0.75),
+        report.Boxed(CLASSES[1], "läsion 3", (one, (3.0, 4.0), (5.0, 6.0)), 0.5),
+    ]
+    path = write(report.report(origin, found, AUTHOR), tmp_path / "a.sr.dcm")
+    tags = pydicom.dcmread(path)
+    assert numbers(tags, "score") == [(0.875, "1"), (0.75, "1"), (0.5, "1")]
+    assert numbers(tags, "boxes") == [(1, "{boxes}"), (2, "{boxes}")]
+    assert numbers(tags, "least-score") == [(0.5, "1"), (0.5, "1")]
+    assert [i.TextValue for i in items(tags, "112039")] == ["liver", "läsion", "liver 1", "läsion 2", "läsion 3"]
+    assert {i.TextValue for i in items(tags, "111002")} == {"weights 0123456789abcdef"}
+    made = origin.source
+    slices = {(str(made.headers[k].SOPInstanceUID), frame): at for at, (k, frame) in enumerate(made.frames)}
+    boxes, odd = Report(path).boxes(origin.geometry, slices)
+    places: list[tuple[float, ...]] = [(2, 1.25, 7.5, 9), (0, 0, 12, 10), (3, 5, 4, 6)]
+    if not flat:
+        places = [(1, 2, 1.25, 4, 7.5, 9), (0, 0, 0, 1, 12, 10), (0, 3, 5, 1, 4, 6)]
+    assert odd == 0
+    assert boxes == list(zip(["Liver", "läsion", "läsion"], places, strict=True))
+    assert Report(path).references.series == {str(made.headers[0].SeriesInstanceUID)}
+
+
+def test_a_report_without_a_box_says_that_there_is_none(tmp_path: Path) -> None:
+    source = SOURCES["axial"](tmp_path)
+    path = write(report.report(origin_of(source), [report.Counted(CLASSES[0], 0, 0.25)], AUTHOR), tmp_path / "a.sr.dcm")
+    assert numbers(pydicom.dcmread(path), "boxes") == [(0, "{boxes}")]
+    assert Report(path).findings == ()

@@ -30,12 +30,20 @@ def everything(folder: Path, source: Path) -> list[Path]:
         "seg": seg,
         "sr": report.report(origin, [report.Measured(c, 12.5, 3.5) for c in CLASSES], AUTHOR, seg),
         "scores": report.report(origin, [report.Scored(c, 0.5) for c in CLASSES], AUTHOR),
+        "boxes": report.report(origin, _boxes(image), AUTHOR),
         "sc": pictures.secondary_capture(origin, np.zeros((20, 30, 3), np.uint8), AUTHOR),
     }
     if image.geometry.space == "patient":
         probabilities = Image(RNG.integers(0, 256, (2, *image.geometry.shape), dtype=np.uint8), image.geometry)
         made["pm"] = maps.probability_map(origin, probabilities, CLASSES, AUTHOR)
     return [write(result, folder / "out" / f"a.{kind}.dcm") for kind, result in made.items()]
+
+
+def _boxes(image: Image) -> list[report.Found]:
+    """One on a slice, and in a volume one on two."""
+    places = [(0, 1)] if image.ndim == 2 or image.geometry.shape[0] == 1 else [(0, 1), (1, 3)]
+    boxes = [report.Boxed(CLASSES[0], f"liver {k}", (slices, (1.5, 8.0), (2.0, 6.25)), 0.75) for k, slices in enumerate(places)]
+    return [*(report.Counted(c, 0, 0.5) for c in CLASSES), *boxes]
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed (Debian: dicom3tools)")

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from hounsfield.tasks.parts import assign as module
 from hounsfield.tasks.parts.assign import BEST, assign, detection_loss
+from hounsfield.tasks.parts.boxes import pairwise_iou
 
 
 def grid(side: int, stride: float, ndim: int = 2) -> Tensor:
@@ -90,3 +92,41 @@ def test_descent_finds_the_boxes(ndim: int) -> None:
         best = int(logits[0, :, k].argmax())
         assert torch.allclose(boxes[0, best], truth[0, k], atol=0.7)
         assert logits[0, best, k].sigmoid() > 0.8
+
+
+def test_boxes_a_few_at_a_time_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = torch.Generator().manual_seed(0)
+    places, strides = grid(12, 4.0), torch.full((144,), 4.0)
+    low = torch.rand(2, 50, 2, generator=draw) * 40
+    truth = torch.cat([low, low + 1 + torch.rand(2, 50, 2, generator=draw) * 12], dim=2)
+    truth[:, 7] = truth[:, 31]  # of boxes that are alike the first has the place
+    labels = torch.randint(-1, 3, (2, 50), generator=draw)
+    scores, boxes = torch.rand(2, 144, 3, generator=draw), around(places, 5.0)[None].expand(2, -1, -1)
+    whole = assign(scores, boxes, places, strides, truth, labels)
+    assert (whole.box >= 0).sum() > 50
+    for pairs in (1, 3 * 288, 17 * 288):
+        monkeypatch.setattr(module, "PAIRS", pairs)
+        parts = assign(scores, boxes, places, strides, truth, labels)
+        assert torch.equal(parts.box, whole.box)
+        assert torch.equal(parts.score, whole.score)
+
+
+def test_ten_thousand_boxes_of_one_image_take_no_more_than_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+
+    def watched(one: Tensor, other: Tensor) -> Tensor:
+        held.append(one.shape[0] * one.shape[1] * other.shape[1])
+        return pairwise_iou(one, other)
+
+    monkeypatch.setattr(module, "pairwise_iou", watched)
+    monkeypatch.setattr(module, "PAIRS", 2**20)
+    places = grid(32, 8.0)
+    low = torch.rand(1, 10_000, 2, generator=torch.Generator().manual_seed(0)) * 250
+    truth, labels = torch.cat([low, low + 4], dim=2), torch.zeros(1, 10_000, dtype=torch.long)
+    logits = torch.zeros(1, 1024, 1, requires_grad=True)
+    boxes = around(places, 4.0)[None].requires_grad_()
+    loss = detection_loss(logits, boxes, places, torch.full((1024,), 8.0), truth, labels)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert torch.isfinite(loss)
+    assert len(held) == 10
+    assert max(held) <= 2**20

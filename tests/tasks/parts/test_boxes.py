@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hounsfield.metrics.detection import iou
+from hounsfield.tasks.parts import boxes as module
 from hounsfield.tasks.parts.boxes import fuse, generalised_iou, pairwise_iou, suppress, volume
 
 
@@ -33,7 +34,9 @@ def test_overlap_and_suppression_agree_with_torchvision() -> None:
     general = generalised_iou(boxes[:30], boxes[30:])
     assert torch.allclose(general, ops.generalized_box_iou(boxes[:30], boxes[30:]).diagonal(), atol=1e-5)
     for limit in (0.1, 0.5, 0.9):
-        assert suppress(boxes, scores, labels, limit).tolist() == ops.batched_nms(boxes, scores, labels, limit).tolist()
+        theirs = ops.batched_nms(boxes, scores, labels, limit).tolist()
+        assert suppress(boxes, scores, labels, limit, 60).tolist() == theirs
+        assert suppress(boxes, scores, labels, limit, 7).tolist() == theirs[:7]
 
 
 def test_generalised_overlap_in_3d_in_closed_form() -> None:
@@ -67,4 +70,22 @@ def test_many_of_one_view_do_not_add_up_beyond_the_best() -> None:
 def test_nothing_stays_nothing() -> None:
     none = torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.long)
     assert [len(part) for part in fuse(*none, 0.5, 2)] == [0, 0, 0]
-    assert suppress(*none, 0.5).tolist() == []
+    assert suppress(*none, 0.5, 3).tolist() == []
+
+
+def test_thousands_of_boxes_are_compared_a_part_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All pairs of 10,000 boxes would take gigabytes."""
+    held = []
+
+    def watched(one: Tensor, other: Tensor) -> Tensor:
+        held.append(one.shape[0] * other.shape[0])
+        return pairwise_iou(one, other)
+
+    monkeypatch.setattr(module, "pairwise_iou", watched)
+    monkeypatch.setattr(module, "PAIRS", 2**20)
+    boxes, scores = some(10_000, 2), torch.linspace(0.9, 0.1, 10_000)
+    labels = torch.zeros(10_000, dtype=torch.long)
+    assert len(suppress(boxes, scores, labels, 0.9, 300)) == 300
+    assert len(fuse(boxes[:3000], scores[:3000], labels[:3000], 0.2, 2)[0]) < 3000
+    assert max(held) <= 2**20
+    assert len(held) < 20, "it ends when there are enough"

@@ -1,16 +1,21 @@
-"""Boxes as files give them: what is no box is named and left out, what passes the image's border is cut there."""
+"""Boxes as files give them: what is no box is refused or, when asked, left out; what passes the image's border is cut there."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield.core.boxes import Boxes
+from hounsfield.core.errors import InputError
+from hounsfield.data.dataset import ImageFile
+from hounsfield.data.masks import in_threads
+from hounsfield.io.formats import Choices
 
-NAMED = 5  # samples that a note names
+NAMED = 5  # samples that a sentence names
 
 
 @dataclass(frozen=True)
@@ -41,16 +46,69 @@ def clean(corners: Sequence[Sequence[float]], labels: Sequence[int], shape: tupl
     return Cleaned(Boxes(within[inside], classes[inside]), flat, int((~inside).sum()), cut)
 
 
-def notes(found: Mapping[str, Cleaned]) -> tuple[str, ...]:
-    """Sentences on what was left out or cut, with the samples where it was; by sample id."""
-    said = []
-    for name, what in (
-        ("flat", "boxes without extent were left out"),
-        ("outside", "boxes beyond their image were left out"),
-        ("cut", "boxes were cut at the border of their image"),
-    ):
-        counts = {sample: getattr(one, name) for sample, one in found.items() if getattr(one, name)}
-        if counts:
-            listed = ", ".join(list(counts)[:NAMED]) + (", ..." if len(counts) > NAMED else "")
-            said.append(f"{sum(counts.values())} {what} ({listed})")
-    return tuple(said)
+def checked(path: Path, found: Mapping[str, Cleaned], choices: Choices) -> tuple[str, ...]:
+    """Sentences on what was left out or cut, with the samples where it was; by sample id.
+
+    Raises InputError BAD_LABEL for what is no box, which `choices.drop_invalid` leaves out.
+    """
+    invalid = [*_said(found, "flat", "boxes without extent"), *_said(found, "outside", "boxes beyond their image")]
+    if invalid and not choices.drop_invalid:
+        raise InputError(
+            "BAD_LABEL",
+            path,
+            found=" and ".join(f"{what} ({where})" for what, where in invalid),
+            expected="boxes with an extent, within their image",
+            fix="mend them, or leave them out with --drop-invalid",
+        )
+    cut = _said(found, "cut", "boxes")
+    return (
+        *(f"{what} were left out ({where})" for what, where in invalid),
+        *(f"{what} were cut at the border of their image ({where})" for what, where in cut),
+    )
+
+
+def _said(found: Mapping[str, Cleaned], name: str, what: str) -> list[tuple[str, str]]:
+    """How many of them there are, and where; nothing where there is none."""
+    counts = {sample: getattr(one, name) for sample, one in found.items() if getattr(one, name)}
+    listed = ", ".join(list(counts)[:NAMED]) + (", ..." if len(counts) > NAMED else "")
+    return [(f"{sum(counts.values())} {what}", listed)] if counts else []
+
+
+def sizes_of(path: Path, images: Sequence[ImageFile], said: Sequence[tuple[int, int] | None]) -> list[tuple[int, int] | None]:
+    """(H, W) of each picture as its header has it; where that cannot be read, which the audit tells of every such file, as
+    its annotation has it. said: by the annotations, None where one does not say.
+
+    Raises InputError WRONG_DIMENSION for a volume, BAD_LABEL where annotations contradict their images.
+    """
+    found: list[tuple[int, int] | None] = []
+    odd = []
+    for image, told, shape in zip(images, said, in_threads(_shape, images), strict=True):
+        if shape is not None and len(shape) != 2:
+            raise InputError(
+                "WRONG_DIMENSION",
+                image.path,
+                found=f"an image of {shape} voxels",
+                expected="a picture",
+                fix="write a manifest.csv",
+            )
+        if shape is not None and told is not None and shape != told:
+            odd.append((image, told, shape))
+        found.append(told if shape is None else (shape[0], shape[1]))
+    if odd:
+        image, told, shape = odd[0]
+        raise InputError(
+            "BAD_LABEL",
+            path,
+            found=f"{len(odd)} annotations of images of another size, the first of {told[1]}x{told[0]} pixels for "
+            f"{image.path.name} of {shape[1]}x{shape[0]}",
+            expected="the width and height of the image",
+            fix="annotate the images as they are, or correct the size in the annotation",
+        )
+    return found
+
+
+def _shape(image: ImageFile) -> tuple[int, ...] | None:
+    try:
+        return image.peek().geometry.shape
+    except InputError:
+        return None

@@ -14,7 +14,7 @@ from hounsfield.core.sample import Sample, Split
 from hounsfield.data.dataset import Dataset, ImageFile, name_classes
 from hounsfield.data.layout import channel_names, given_splits, image_files, split_of, stem
 from hounsfield.data.readers import Match
-from hounsfield.data.readers._boxes import Cleaned, clean, notes
+from hounsfield.data.readers._boxes import Cleaned, checked, clean, sizes_of
 from hounsfield.io import scan
 from hounsfield.io.formats import Choices
 
@@ -22,7 +22,7 @@ KEYS = ("images", "annotations", "categories")
 HEAD = 1 << 16  # bytes in which one of the keys stands
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """One annotation file. split: as its name or its folder's says. boxes: by image number."""
 
@@ -44,34 +44,71 @@ def match(path: Path) -> Match:
 def read(path: Path, choices: Choices) -> Dataset:
     """A sample for each image, those without a box included. Classes are the categories, by their number.
 
-    Crowds, which mark a region and no object, are left out, and said so.
-    Raises InputError BAD_LABEL (a damaged file, a category or image that is not there), UNPAIRED (images that are not there).
+    Crowds, which mark a region and no object, are left out, and said so; so are images that no file lists.
+    Raises InputError BAD_LABEL (a damaged file, a category or image that is not there, numbers that repeat, an image of another
+    size, boxes that are none), UNPAIRED (images that are not there).
     """
     root = path if path.is_dir() else path.parent
-    parts = [_part(file) for file in _files(path)]
+    places = _Places(root)
+    parts, listed = _listed(path, places)
     categories: dict[int, str] = {}
     for part in parts:
         for number, name in part.categories.items():
             if categories.setdefault(number, name) != name:
                 raise _bad(part.path, f"category {number} named {name!r} and {categories[number]!r}", "one name in every file")
     index = {number: k for k, number in enumerate(sorted(categories))}
-    places = _Places(root)
+    images = [ImageFile(file, choices) for _, _, file in listed]
+    shapes = sizes_of(path, images, [_shape(part.images[number]) for part, number, _ in listed])
+    splits = dict(zip(parts, given_splits([part.split for part in parts]), strict=True))
     samples: list[Sample] = []
     cleaned: dict[str, Cleaned] = {}
-    crowds, absent = 0, []
-    for part, split in zip(parts, given_splits([part.split for part in parts]), strict=True):
+    crowds = 0
+    for (part, number, file), image, shape in zip(listed, images, shapes, strict=True):
+        boxes = part.boxes.get(number, [])
+        crowds += sum(bool(box.get("iscrowd")) for box in boxes)
+        single = [box for box in boxes if not box.get("iscrowd")]
+        name = _name(root, file)
+        corners = [_corners(part.path, box) for box in single]
+        cleaned[name] = clean(corners, [index[int(box["category_id"])] for box in single], shape)
+        samples.append(Sample(name, (image,), cleaned[name].boxes, split=splits[part]))
+    said = checked(path, cleaned, choices)
+    counts = Counter(int(label) for one in cleaned.values() for label in one.boxes.labels)
+    if not counts:
+        raise InputError("BAD_LABEL", path, found="no box", expected="boxes", fix="check the annotations")
+    used = [number for number in sorted(categories) if counts[index[number]]]
+    notes = [f"{crowds} crowd regions were left out"] if crowds else []
+    if unlisted := len(places.all - {file.resolve() for _, _, file in listed}):
+        notes.append(f"{unlisted} images without an annotation were left out")
+    return Dataset(
+        tuple(samples),
+        name_classes((number, categories[number]) for number in sorted(categories)),
+        channel_names(*images),
+        "detection",
+        "coco",
+        f"{len(samples)} images with {sum(counts.values())} boxes of {len(used)} classes",
+        path,
+        notes=(*notes, *said),
+    )
+
+
+def image_ids(path: Path) -> dict[str, int]:
+    """By sample id, the number that the files at `path` give each image. Raises as `read` does."""
+    places = _Places(path if path.is_dir() else path.parent)
+    return {_name(places.root, file): number for _, number, file in _listed(path, places)[1]}
+
+
+def _listed(path: Path, places: _Places) -> tuple[list[Part], list[tuple[Part, int, Path]]]:
+    """The files, and the images that each lists with their numbers. Raises InputError BAD_LABEL, UNPAIRED."""
+    parts = [_part(file) for file in _files(path)]
+    found: list[tuple[Part, int, Path]] = []
+    absent: list[str] = []
+    for part in parts:
         for number, image in part.images.items():
             file = places.of(part, str(image["file_name"]))
             if file is None:
                 absent.append(str(image["file_name"]))
-                continue
-            boxes = part.boxes.get(number, [])
-            crowds += sum(bool(box.get("iscrowd")) for box in boxes)
-            single = [box for box in boxes if not box.get("iscrowd")]
-            name = "/".join((*file.relative_to(root).parts[:-1], stem(file)))
-            corners = [_corners(part.path, box) for box in single]
-            cleaned[name] = clean(corners, [index[int(box["category_id"])] for box in single], _shape(image))
-            samples.append(Sample(name, (ImageFile(file, choices),), cleaned[name].boxes, split=split))
+            else:
+                found.append((part, number, file))
     if absent:
         raise InputError(
             "UNPAIRED",
@@ -80,31 +117,23 @@ def read(path: Path, choices: Choices) -> Dataset:
             expected="every image below the folder",
             fix="add the images, or name the folder that holds images and annotations",
         )
-    counts = Counter(int(label) for one in cleaned.values() for label in one.boxes.labels)
-    if not counts:
-        raise InputError("BAD_LABEL", path, found="no box", expected="boxes", fix="check the annotations")
-    used = [number for number in sorted(categories) if counts[index[number]]]
-    return Dataset(
-        tuple(samples),
-        name_classes((number, categories[number]) for number in sorted(categories)),
-        channel_names(*[ImageFile(s.images[0].path, choices) for s in samples]),
-        "detection",
-        "coco",
-        f"{len(samples)} images with {sum(counts.values())} boxes of {len(used)} classes",
-        path,
-        notes=((f"{crowds} crowd regions were left out",) if crowds else ()) + notes(cleaned),
-    )
+    return parts, found
+
+
+def _name(root: Path, file: Path) -> str:
+    return "/".join((*file.relative_to(root).parts[:-1], stem(file)))
 
 
 class _Places:
     """Where listed images lie: at their path below the annotation file, its folder's siblings or the root, or else by a name
-    that is one file's alone."""
+    that is one file's alone. all: the images there are, resolved."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.by_name: dict[str, list[Path]] = {}
         for file in image_files(root):
             self.by_name.setdefault(file.name, []).append(file)
+        self.all = {file.resolve() for files in self.by_name.values() for file in files}
 
     def of(self, part: Part, name: str) -> Path | None:
         beside = part.path.parent
@@ -162,8 +191,10 @@ def _part(file: Path) -> Part:
             boxes.setdefault(int(box["image_id"]), []).append({**box, "category_id": int(box["category_id"])})
     except (KeyError, TypeError, ValueError) as error:
         raise _bad(file, f"an entry without {error}"[:200], "id, file_name, image_id, category_id, name") from error
-    if len(images) < len(lists[0]) or len(categories) < len(lists[2]):
-        raise _bad(file, "one id twice", "a number of its own for each image and category")
+    for key, entries in zip(KEYS, lists, strict=True):
+        numbers = Counter(str(entry["id"]) for entry in entries if entry.get("id") is not None)
+        if twice := [number for number, times in numbers.items() if times > 1]:
+            raise _bad(file, f"{len(twice)} ids of {key} that repeat, the first {twice[0]}", "a number of its own for each")
     unknown = sorted({box["category_id"] for every in boxes.values() for box in every} - set(categories))
     if unknown:
         raise _bad(file, f"boxes of category {unknown[0]}", f"one of {sorted(categories)}"[:200])

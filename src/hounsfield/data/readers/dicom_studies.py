@@ -134,7 +134,7 @@ def read(path: Path, choices: Choices) -> Dataset:
         masks = {sample.id: (tuple(own[case]), case.image) for sample, case in zip(samples, chosen, strict=True)}
         return _segmentation(path, samples, masks, drawn, channels, notes)
     findings = {sample.id: [reports[file] for file in own[case]] for sample, case in zip(samples, chosen, strict=True)}
-    return _detection(path, samples, findings, channels, notes)
+    return _detection(path, samples, findings, channels, notes, choices)
 
 
 @dataclass(frozen=True)
@@ -258,7 +258,12 @@ def _coded(c: Class, codes: Mapping[str, tuple[str, str, str]]) -> Class:
 
 
 def _detection(
-    path: Path, samples: Sequence[Sample], reports: Mapping[str, Sequence[Report]], channels: tuple[str, ...], notes: list[str]
+    path: Path,
+    samples: Sequence[Sample],
+    reports: Mapping[str, Sequence[Report]],
+    channels: tuple[str, ...],
+    notes: list[str],
+    choices: Choices,
 ) -> Dataset:
     found: dict[str, list[tuple[str, tuple[float, ...]]]] = {}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -289,5 +294,5 @@ def _detection(
         f"{len(samples)} DICOM series with {sum(len(c.boxes) for c in cleaned.values())} boxes of {len(names)} "
         f"class{'es' * (len(names) > 1)}",
         path,
-        notes=(*notes, *cleaning.notes(cleaned)),
+        notes=(*notes, *cleaning.checked(path, cleaned, choices)),
     )

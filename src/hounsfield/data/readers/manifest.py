@@ -17,7 +17,7 @@ from hounsfield.data.dataset import Dataset, ImageFile
 from hounsfield.data.layout import channel_names, split_of, stem
 from hounsfield.data.masks import MaskFile, find_classes, in_threads
 from hounsfield.data.readers import Match
-from hounsfield.data.readers._boxes import clean, notes
+from hounsfield.data.readers._boxes import checked, clean
 from hounsfield.data.readers._table import bad, classes_of, no_text, table
 from hounsfield.io.formats import Choices
 
@@ -60,7 +60,8 @@ def read(path: Path, choices: Choices) -> Dataset:
     val, test), `searched` ("a|b", the classes that were looked for in the case; "" for all). Other columns are attributes.
     Beside it may stand what `cells.About` says.
 
-    Raises InputError BAD_MANIFEST naming row and column, CHANNELS for an empty image cell, UNSAFE_FILE for YAML.
+    Raises InputError BAD_MANIFEST naming row and column, CHANNELS for an empty image cell, BAD_LABEL for boxes that are none,
+    UNSAFE_FILE for YAML.
     """
     file = _file(path)
     assert file is not None
@@ -94,7 +95,7 @@ def read(path: Path, choices: Choices) -> Dataset:
     if truths == ["target"]:
         truth = _targets(file, rows, beside)
     elif truths == ["boxes"]:
-        truth = _boxes(file, rows, names, lazy, beside)
+        truth = _boxes(file, rows, names, lazy, beside, choices)
     elif truths == ["mask"]:
         masks = {row.number: MaskFile((_path(file, row, "mask"),), choices) for row in rows}
         named = {names[n]: mask for n, mask in masks.items()}
@@ -230,9 +231,14 @@ def _targets(file: Path, rows: list[Row], beside: About) -> Truth:
 
 
 def _boxes(
-    file: Path, rows: list[Row], names: Mapping[int, str], lazy: Mapping[int, tuple[ImageFile, ...]], beside: About
+    file: Path,
+    rows: list[Row],
+    names: Mapping[int, str],
+    lazy: Mapping[int, tuple[ImageFile, ...]],
+    beside: About,
+    choices: Choices,
 ) -> Truth:
-    """Each row's boxes, cut at the border of its image."""
+    """Each row's boxes, cut at the border of its image. Raises InputError BAD_MANIFEST, BAD_LABEL for boxes that are none."""
     try:
         cells = {}
         for row in rows:
@@ -251,7 +257,7 @@ def _boxes(
             raise bad(file, row.number, "boxes", f"{len(odd)} numbers of a box", f"{2 * len(shape)}: first and last corner")
         labels = [_known(file, row.number, "boxes", word, index) for word, _ in cell]
         cleaned[row.number] = clean([corners for _, corners in cell], labels, shape)
-    said = notes({names[number]: one for number, one in cleaned.items()})
+    said = checked(file, {names[number]: one for number, one in cleaned.items()}, choices)
     return Truth(classes, {number: one.boxes for number, one in cleaned.items()}, notes=said)
 
 

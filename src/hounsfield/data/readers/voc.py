@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,7 +13,7 @@ from hounsfield.core.sample import Sample, Split
 from hounsfield.data.dataset import Dataset, ImageFile, name_classes
 from hounsfield.data.layout import channel_names, given_splits, image_files, split_of, stem
 from hounsfield.data.readers import Match
-from hounsfield.data.readers._boxes import clean, notes
+from hounsfield.data.readers._boxes import checked, clean, sizes_of
 from hounsfield.io import scan
 from hounsfield.io.formats import Choices
 
@@ -45,7 +45,8 @@ def read(path: Path, choices: Choices) -> Dataset:
 
     Corners are whole pixels from 1 on, both ends included, as the format has it, unless one of the set's is 0: then they count
     from 0 and the last is not included.
-    Raises InputError BAD_LABEL (a damaged annotation), UNSAFE_FILE (one with entities), UNPAIRED (one without its image).
+    Raises InputError BAD_LABEL (a damaged annotation, an image of another size, boxes that are none), UNSAFE_FILE (one with
+    entities), UNPAIRED (one without its image, an image of the training or validation list without one).
     """
     found = [_annotation(file) for file in _files(path)]
     images = image_files(path)
@@ -60,29 +61,26 @@ def read(path: Path, choices: Choices) -> Dataset:
             expected="an image of the same name",
             fix="add the images, or remove the annotations",
         )
+    parts = _parts(path)
+    annotated = {a.path.stem for a in found} | {stem(Path(a.image)) for a in found}
+    _check_lists(path, parts, set(by_stem) - annotated)
     names = sorted({name for a in found for name, _ in a.objects})
     if not names:
         raise InputError("BAD_LABEL", path, found="no box in any annotation", expected="boxes", fix="check the annotations")
     index = {name: k for k, name in enumerate(names)}
     first = 0 if any(min(corners[:2]) < 1 for a in found for _, corners in a.objects) else 1
+    own = [ImageFile(by_name.get(a.image) or by_stem[a.path.stem], choices) for a in found]
     cleaned = {
         a.path.stem: clean(
-            [_half_open(corners, first) for _, corners in a.objects],
-            [index[name] for name, _ in a.objects],
-            a.shape,
+            [_half_open(corners, first) for _, corners in a.objects], [index[name] for name, _ in a.objects], shape
         )
-        for a in found
+        for a, shape in zip(found, sizes_of(path, own, [a.shape for a in found]), strict=True)
     }
-    parts = _parts(path)
+    said = checked(path, cleaned, choices)
     splits = given_splits([parts.get(a.path.stem) for a in found])
     samples = tuple(
-        Sample(
-            a.path.stem,
-            (ImageFile(by_name.get(a.image) or by_stem[a.path.stem], choices),),
-            cleaned[a.path.stem].boxes,
-            split=split,
-        )
-        for a, split in zip(found, splits, strict=True)
+        Sample(a.path.stem, (image,), cleaned[a.path.stem].boxes, split=split)
+        for a, image, split in zip(found, own, splits, strict=True)
     )
     unlabelled = len(images) - len({s.images[0].path for s in samples})
     left = (f"{unlabelled} images without an annotation were left out",) if unlabelled else ()
@@ -90,13 +88,27 @@ def read(path: Path, choices: Choices) -> Dataset:
     return Dataset(
         samples,
         name_classes((k + 1, name) for name, k in index.items()),
-        channel_names(*[ImageFile(s.images[0].path, choices) for s in samples]),
+        channel_names(*own),
         "detection",
         "voc",
         f"{len(samples)} images with {boxes} boxes of {len(names)} classes ({', '.join(names[:10])})",
         path,
-        notes=left + notes(cleaned),
+        notes=left + said,
     )
+
+
+def _check_lists(path: Path, parts: Mapping[str, Split], without: set[str]) -> None:
+    """without: names of images that have no annotation. Raises InputError UNPAIRED where the training or validation list names
+    one; those of a test list are often kept back."""
+    lacking = sorted(name for name, part in parts.items() if part != "test" and name in without)
+    if lacking:
+        raise InputError(
+            "UNPAIRED",
+            path,
+            found=f"{len(lacking)} images of the training and validation lists without an annotation, the first {lacking[0]}",
+            expected="an annotation of the same name",
+            fix="add the annotations, or take the names out of the lists",
+        )
 
 
 def _half_open(corners: tuple[float, ...], first: int) -> tuple[float, float, float, float]:

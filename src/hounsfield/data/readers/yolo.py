@@ -16,7 +16,7 @@ from hounsfield.data.dataset import Dataset, ImageFile, name_classes
 from hounsfield.data.layout import channel_names, given_splits, image_files, split_of, stem
 from hounsfield.data.masks import in_threads
 from hounsfield.data.readers import Match
-from hounsfield.data.readers._boxes import Cleaned, clean, notes
+from hounsfield.data.readers._boxes import Cleaned, checked, clean
 from hounsfield.io import scan
 from hounsfield.io.formats import Choices
 from hounsfield.io.yaml import load_yaml
@@ -55,7 +55,7 @@ def read(path: Path, choices: Choices) -> Dataset:
     as the box round it. A folder's parts are those that the YAML file names, else those of its folders.
 
     Raises InputError UNSAFE_FILE (YAML with tags, of which nothing is run), BAD_MANIFEST (a faulty description, or parts that
-    are not there), BAD_LABEL (a class without a name, a row that is no box), UNPAIRED (boxes without their image).
+    are not there), BAD_LABEL (a class without a name, a row or a box that is none), UNPAIRED (boxes without their image).
     """
     file = _yaml(path)
     root = path if path.is_dir() else path.parent
@@ -75,6 +75,7 @@ def read(path: Path, choices: Choices) -> Dataset:
         outlines += sum(len(numbers) > 4 for _, numbers in rows)
         cleaned[name] = _boxes(image, [(index[number], shares) for number, shares in rows], shape)
         samples.append(Sample(name, (ImageFile(image, choices),), cleaned[name].boxes, split=split))
+    cleared = checked(root, cleaned, choices)
     counts = Counter(int(label) for one in cleaned.values() for label in one.boxes.labels)
     if not counts:
         raise InputError(
@@ -92,7 +93,7 @@ def read(path: Path, choices: Choices) -> Dataset:
         "yolo",
         f"{len(samples)} images with {sum(counts.values())} boxes of {len(counts)} classes",
         path,
-        notes=(*said, *notes(cleaned)),
+        notes=(*said, *cleared),
     )
 
 

@@ -18,7 +18,7 @@ from hounsfield.data.dataset import ImageFile
 from hounsfield.data.layout import stem
 from hounsfield.data.masks import MaskFile
 from hounsfield.io import limits
-from hounsfield.io.formats import DEFAULT
+from hounsfield.io.formats import DEFAULT, Choices
 
 PAIRS = (".hdr", ".hdr.gz", ".img", ".img.gz")  # one image in two files
 LABELS = (np.uint8, np.uint16, np.int16, np.int32)
@@ -27,11 +27,16 @@ LABELS = (np.uint8, np.uint16, np.int16, np.int32)
 def own_file(lazy: LazyImage) -> Path | None:
     """The file or folder that reads as `lazy` does when nothing is chosen; None for a volume of several, a chosen series, an
     array among others, masks that were merged."""
-    if isinstance(lazy, ImageFile) and lazy.choices == DEFAULT:
+    if isinstance(lazy, ImageFile) and _unchosen(lazy.choices):
         return lazy.path
-    if isinstance(lazy, MaskFile) and lazy.choices == DEFAULT and len(lazy.paths) == 1:
+    if isinstance(lazy, MaskFile) and _unchosen(lazy.choices) and len(lazy.paths) == 1:
         return lazy.path
     return None
+
+
+def _unchosen(choices: Choices) -> bool:
+    """Whether nothing is chosen of how an image is read."""
+    return choices.model_copy(update={"drop_invalid": False}) == DEFAULT
 
 
 def refer(lazy: LazyImage, folder: Path, name: str, copy: bool) -> str:

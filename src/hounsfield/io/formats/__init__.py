@@ -17,8 +17,8 @@ from hounsfield.core.registry import Folder
 class Choices(Options):
     """What a user may choose where a file leaves a choice. volume: index into a 4D series. frame: of a cine.
     affine: which of two disagreeing NIfTI affines. allow_gaps: interpolate missing slices. fix_tilt: resample a stack that a
-    gantry tilt has sheared. series: UID or its end, number or description. Every field is an option of the command line by the
-    same name."""
+    gantry tilt has sheared. series: UID or its end, number or description. drop_invalid: leave out boxes of a dataset that have
+    no extent or lie beyond their image. Every field is an option of the command line by the same name."""
 
     volume: int | None = None
     frame: int | None = None
@@ -26,6 +26,7 @@ class Choices(Options):
     allow_gaps: bool = False
     fix_tilt: bool = False
     series: str | None = None
+    drop_invalid: bool = False
 
     def over(self, others: Choices) -> Choices:
         """These choices, and where nothing is chosen here those of `others`."""

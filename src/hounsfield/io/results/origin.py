@@ -108,6 +108,10 @@ class Origin:
             "plane_positions": [PlanePositionSequence("PATIENT", corner.tolist()) for corner in corners],
         }
 
+    def image_of(self, k: int) -> tuple[Dataset, int | None]:
+        """The source image of slice k of the array, and where it has several frames that slice's number among them."""
+        return self.images[k if len(self.images) > 1 else 0], self.frames[k] if self.many else None
+
     def sources(self) -> Sequence[Dataset]:
         """Each source once: one may serve several slices of a resampled image."""
         return list({image.SOPInstanceUID: image for image in self.images}.values())

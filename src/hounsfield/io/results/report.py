@@ -1,10 +1,12 @@
-"""Measurements and scores as a DICOM structured report (SR, template TID 1500 of PS3.16)."""
+"""Measurements, scores and boxes as a DICOM structured report (SR, template TID 1500 of PS3.16)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hounsfield.core.plan import Class
 from hounsfield.io.results.origin import SCHEME, Author, Origin, code_of, making
@@ -19,12 +21,16 @@ _AREA: Code = ("42798000", "SCT", "Area")
 _DIAMETER: Code = ("81827009", "SCT", "Diameter")
 _MAXIMUM: Code = ("56851009", "SCT", "Maximum")
 _PROBABILITY: Code = ("probability", SCHEME, "Probability")
+_SCORE: Code = ("score", SCHEME, "Score")
+_COUNT: Code = ("boxes", SCHEME, "Number of boxes")
+_LEAST: Code = ("least-score", SCHEME, "Score from which boxes are reported")
 _MM: Code = ("mm", "UCUM", "millimeter")
 _MM2: Code = ("mm2", "UCUM", "square millimeter")
 _MM3: Code = ("mm3", "UCUM", "cubic millimeter")
 _ML: Code = ("ml", "UCUM", "milliliter")
 _PIXELS: Code = ("{pixels}", "UCUM", "pixels")
 _NONE: Code = ("1", "UCUM", "no units")
+_BOXES: Code = ("{boxes}", "UCUM", "boxes")
 
 
 @dataclass(frozen=True)
@@ -45,9 +51,33 @@ class Scored:
     probability: float
 
 
-def report(origin: Origin, found: Sequence[Measured | Scored], author: Author, segmentation: Dataset | None = None) -> Dataset:
+@dataclass(frozen=True)
+class Counted:
+    """A class of boxes. number: of those that the report holds, of a score of `least` or more."""
+
+    of: Class
+    number: int
+    least: float
+
+
+@dataclass(frozen=True)
+class Boxed:
+    """A box. name: of its own. place: slices, rows and columns of the source's array, (first, last) each and half-open: whole
+    slices, and rows and columns in pixels of 0 at the upper left corner of the image. score: in [0, 1]."""
+
+    of: Class
+    name: str
+    place: tuple[tuple[int, int], tuple[float, float], tuple[float, float]]
+    score: float
+
+
+Found = Measured | Scored | Counted | Boxed
+
+
+def report(origin: Origin, found: Sequence[Found], author: Author, segmentation: Dataset | None = None) -> Dataset:
     """A measurement group for each of `found`, which refers to its segment where there is a `segmentation` (segment k + 1 is
-    class k), else to the source images. Raises InputError BAD_HEADER."""
+    class k), else to the source images; a box to those that it crosses, with a rectangle on each. Raises InputError
+    BAD_HEADER."""
     import highdicom as hd
     from highdicom import sr
 
@@ -59,7 +89,7 @@ def report(origin: Origin, found: Sequence[Measured | Scored], author: Author, s
         groups: list[Any] = []
         for k, one in enumerate(found, start=1):
             common: dict[str, Any] = {
-                "tracking_identifier": sr.TrackingIdentifier(uid=hd.UID(), identifier=one.of.name[:64]),
+                "tracking_identifier": sr.TrackingIdentifier(uid=hd.UID(), identifier=_name(one)[:64]),
                 "finding_type": sr.CodedConcept(*code_of(one.of)),
                 "algorithm_id": algorithm,
                 "measurements": [
@@ -72,7 +102,9 @@ def report(origin: Origin, found: Sequence[Measured | Scored], author: Author, s
                     for name, value, unit in _values(origin, one)
                 ],
             }
-            if segmentation is None:
+            if isinstance(one, Boxed):
+                groups.append(_region(origin, one, common))
+            elif segmentation is None:
                 groups.append(sr.MeasurementsAndQualitativeEvaluations(source_images=sources, **common))
             else:
                 segment = sr.ReferencedSegment.from_segmentation(segmentation, k)
@@ -97,9 +129,33 @@ def report(origin: Origin, found: Sequence[Measured | Scored], author: Author, s
     return result
 
 
-def _values(origin: Origin, one: Measured | Scored) -> list[tuple[Code, float, Code]]:
+def _region(origin: Origin, box: Boxed, common: dict[str, Any]) -> Any:
+    """A planar region of interest on one image (TID 1410), or a volumetric one with a rectangle on each of several (1411)."""
+    from highdicom import sr
+
+    slices, (top, bottom), (left, right) = box.place
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom), (left, top)])
+    regions = []
+    for k in range(*slices):
+        image, frame = origin.image_of(k)
+        source = sr.SourceImageForRegion(image.SOPClassUID, image.SOPInstanceUID, None if frame is None else [frame])
+        regions.append(sr.ImageRegion(sr.GraphicTypeValues.POLYLINE, corners, source))
+    if len(regions) == 1:
+        return sr.PlanarROIMeasurementsAndQualitativeEvaluations(referenced_region=regions[0], **common)
+    return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(referenced_regions=regions, **common)
+
+
+def _name(one: Found) -> str:
+    return one.name if isinstance(one, Boxed) else one.of.name
+
+
+def _values(origin: Origin, one: Found) -> list[tuple[Code, float, Code]]:
     if isinstance(one, Scored):
         return [(_PROBABILITY, one.probability, _NONE)]
+    if isinstance(one, Boxed):
+        return [(_SCORE, one.score, _NONE)]
+    if isinstance(one, Counted):
+        return [(_COUNT, one.number, _BOXES), (_LEAST, one.least, _NONE)]
     if origin.geometry.space == "none":
         return [(_AREA, one.content, _PIXELS), (_DIAMETER, one.diameter, _PIXELS)]
     size = [(_VOLUME, one.content, _MM3), (_VOLUME, one.content / 1000, _ML)]

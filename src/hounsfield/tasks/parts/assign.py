@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hounsfield.tasks.parts.boxes import generalised_iou, pairwise_iou
+from hounsfield.tasks.parts.boxes import PAIRS, generalised_iou, pairwise_iou
 
 BEST = 10  # places that learn one box
 SCORE_POWER, OVERLAP_POWER = 0.5, 4.0
@@ -32,7 +32,28 @@ class Assigned:
 @torch.no_grad()
 def assign(scores: Tensor, boxes: Tensor, places: Tensor, strides: Tensor, truth: Tensor, labels: Tensor) -> Assigned:
     """scores: (B, P, K) in [0, 1]; boxes: (B, P, 2n); places: (P, n) centres; strides: (P,) of their maps; truth: (B, G, 2n);
-    labels: (B, G), -1 for rows that are no box."""
+    labels: (B, G), -1 for rows that are no box. However many boxes there are, PAIRS of them and places are held at a time."""
+    box = torch.full(scores.shape[:2], -1, dtype=torch.long, device=scores.device)
+    most, value = torch.zeros_like(scores[..., 0]), torch.zeros_like(scores[..., 0])
+    step = max(1, PAIRS // (scores.shape[0] * scores.shape[1]))
+    for start in range(0, truth.shape[1], step):
+        some = slice(start, start + step)
+        claim, wanted = _claims(scores, boxes, places, strides, truth[:, some], labels[:, some])
+        # A place that several boxes want goes to the one that it overlaps most.
+        best, index = claim.max(dim=1)
+        better = best > most
+        most = torch.where(better, best, most)
+        box = torch.where(better, index + start, box)
+        value = torch.where(better, wanted.gather(1, index[:, None])[:, 0], value)
+    label = labels.gather(1, box.clamp_min(0)).clamp_min(0)
+    score = torch.zeros_like(scores).scatter_(2, label[..., None], value[..., None])
+    return Assigned(box, score)
+
+
+def _claims(
+    scores: Tensor, boxes: Tensor, places: Tensor, strides: Tensor, truth: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """(B, G, P) how much each box overlaps the places that it wants, -1 for others; and the score that each would learn."""
     n = places.shape[1]
     real = labels >= 0
     # A box so small that no place lies in it takes the places within half a stride of its middle.
@@ -47,18 +68,11 @@ def assign(scores: Tensor, boxes: Tensor, places: Tensor, strides: Tensor, truth
     rank = torch.where(inside, good + 1e-9 / (1 + distance), -1.0)
     best = rank.topk(min(BEST, rank.shape[2]), dim=2)
     chosen = torch.zeros_like(inside).scatter_(2, best.indices, best.values > 0)
-    # A place that several boxes want goes to the one that it overlaps most.
     claim = torch.where(chosen, overlap + 1e-6, -1.0)
-    most, box = claim.max(dim=1)
-    box = torch.where(most > 0, box, -1)
     # Scaled so that the best place of a box learns its overlap.
     peak = good.amax(dim=2, keepdim=True).clamp_min(1e-12)
     reached = (overlap * chosen).amax(dim=2, keepdim=True)
-    wanted = (good / peak * reached).clamp(0, 1)
-    value = wanted.gather(1, box.clamp_min(0)[:, None])[:, 0] * (box >= 0)
-    label = labels.gather(1, box.clamp_min(0)).clamp_min(0)
-    score = torch.zeros_like(scores).scatter_(2, label[..., None], value[..., None])
-    return Assigned(box, score)
+    return claim, (good / peak * reached).clamp(0, 1)
 
 
 def detection_loss(

@@ -5,8 +5,12 @@ A box is a row (2n): first corner then last in array-axis order, half-open, in v
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+
+PAIRS = 2**23  # of boxes, or of boxes and places, that are compared at once: less than a gigabyte
 
 
 def volume(boxes: Tensor) -> Tensor:
@@ -35,17 +39,18 @@ def generalised_iou(one: Tensor, other: Tensor) -> Tensor:
     return shared / union.clamp_min(1e-9) - (hull - union) / hull.clamp_min(1e-9)
 
 
-def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float) -> Tensor:
-    """Indices, by falling score, of the boxes that no better-scored one of their class overlaps by more than `overlap`."""
+def suppress(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float, most: int) -> Tensor:
+    """Indices, by falling score, of the boxes that no better-scored one of their class overlaps by more than `overlap`; the
+    first `most` of them."""
     order = scores.argsort(descending=True, stable=True)
-    alike = pairwise_iou(boxes[order], boxes[order]) > overlap
-    alike &= labels[order][:, None] == labels[order][None]
-    kept = []
+    kept: list[int] = []
     open_ = torch.ones(len(order), dtype=torch.bool, device=boxes.device)
-    for k in range(len(order)):
+    for k, alike in enumerate(_alike(boxes[order], labels[order], overlap)):
+        if len(kept) == most:
+            break
         if open_[k]:
             kept.append(k)
-            open_ &= ~alike[k]
+            open_ &= ~alike
     return order[torch.tensor(kept, dtype=torch.long, device=boxes.device)]
 
 
@@ -56,14 +61,22 @@ def fuse(boxes: Tensor, scores: Tensor, labels: Tensor, overlap: float, views: i
     """
     order = scores.argsort(descending=True, stable=True)
     boxes, scores, labels = boxes[order], scores[order], labels[order]
-    alike = (pairwise_iou(boxes, boxes) > overlap) & (labels[:, None] == labels[None])
     heads = torch.full((len(boxes),), -1, dtype=torch.long, device=boxes.device)
-    for k in range(len(boxes)):
+    for k, alike in enumerate(_alike(boxes, labels, overlap)):
         if heads[k] < 0:
-            heads[alike[k] & (heads < 0)] = k
+            heads[alike & (heads < 0)] = k
             heads[k] = k
     found, place = torch.unique(heads, return_inverse=True)
     weight = torch.zeros(len(found), dtype=scores.dtype, device=boxes.device).index_add_(0, place, scores)
     mean = torch.zeros((len(found), boxes.shape[1]), dtype=boxes.dtype, device=boxes.device)
     mean = mean.index_add_(0, place, boxes * scores[:, None]) / weight[:, None].clamp_min(1e-9)
     return mean, torch.minimum(weight / views, scores[found]), labels[found]
+
+
+def _alike(boxes: Tensor, labels: Tensor, overlap: float) -> Iterator[Tensor]:
+    """For each box, which of all (N,) are of its class and overlap it by more than `overlap`. However many there are, PAIRS of
+    them are compared at a time."""
+    step = max(1, PAIRS // max(1, len(boxes)))
+    for start in range(0, len(boxes), step):
+        few = slice(start, start + step)
+        yield from (pairwise_iou(boxes[few], boxes) > overlap) & (labels[few][:, None] == labels)

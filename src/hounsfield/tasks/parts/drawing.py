@@ -9,11 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from hounsfield.core.boxes import Boxes
-from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image
 from hounsfield.core.plan import Class
-from hounsfield.data.prepare import Placement, prepare_boxes
 
 T = TypeVar("T", bound=np.generic)
 RGB = npt.NDArray[np.uint8]
@@ -47,54 +44,6 @@ def filled(image: Image, truth: Image, classes: Sequence[Class], at: int | None 
         inside = _mask(truth, at, k, c.value, marked.shape)
         marked[inside] = 0.65 * marked[inside] + 0.35 * np.array(c.colour, dtype=np.float32)
     return marked.clip(0, 255).astype(np.uint8)
-
-
-def boxes(image: Image, truth: Boxes | None, prediction: Boxes, classes: Sequence[Class]) -> RGB:
-    """The slice that most boxes of the truth (or the prediction) cross: left the image, right it with the truth's boxes dashed
-    and the predicted ones drawn through, each in its class's colour."""
-    flat = image.ndim == 2
-    grid = image.geometry.canonical()
-    upright = [None if b is None else b if flat else _canonical(b, image.geometry) for b in (truth, prediction)]
-    at = None if flat else _busiest(next((b for b in upright if b is not None and len(b)), None), grid.shape[0])
-    plain = enlarge(_slice(image, at).preview())
-    marked = plain.copy()
-    shape = image.geometry.shape[-2:] if flat else grid.shape[-2:]
-    for some, dashed in zip(upright, (True, False), strict=True):
-        for corners, label in () if some is None else zip(some.corners, some.labels.tolist(), strict=True):
-            if at is not None and not corners[0] <= at < corners[3]:
-                continue
-            line = _rectangle(corners[[-5, -4, -2, -1]] if len(corners) == 6 else corners, shape)
-            if at is not None:
-                line = line[::-1, ::-1] if image.geometry.space != "none" else line[::-1]
-            line = enlarge(line, like=plain.shape)
-            if dashed:
-                line &= np.add.outer(np.arange(line.shape[0]), np.arange(line.shape[1])) // 4 % 2 == 0
-            marked[line] = classes[label].colour
-    return np.concatenate([plain, marked], axis=1)
-
-
-def _canonical(some: Boxes, grid: Geometry) -> Boxes:
-    """Boxes of a source in voxels of its canonical grid."""
-    n = grid.ndim
-    return prepare_boxes(some, Placement(grid, (0,) * n, (1.0,) * n, grid.canonical().shape))
-
-
-def _busiest(some: Boxes | None, depth: int) -> int:
-    """The slice that most boxes cross, near the middle of the run of such slices; the middle one without boxes."""
-    if some is None:
-        return depth // 2
-    crossed = np.array([((some.corners[:, 0] <= k) & (k < some.corners[:, 3])).sum() for k in range(depth)])
-    most = np.flatnonzero(crossed == crossed.max())
-    return int(most[len(most) // 2])
-
-
-def _rectangle(corners: npt.NDArray[np.float64], shape: Sequence[int]) -> npt.NDArray[np.bool_]:
-    """The pixels of a box's outline; corners (4): first row and column, last row and column, half-open."""
-    (top, left), (bottom, right) = np.floor(corners[:2]).astype(int), np.ceil(corners[2:]).astype(int) - 1
-    out = np.zeros(tuple(shape), dtype=bool)
-    out[max(top, 0) : bottom + 1, max(left, 0) : right + 1] = True
-    out[top + 1 : bottom, left + 1 : right] = False
-    return out
 
 
 def heat(image: Image, heatmap: Image, at: int | None = None) -> RGB:
