@@ -14,6 +14,7 @@ from hounsfield.core.plan import Class
 from hounsfield.core.sample import Split
 from hounsfield.data.cells import BETWEEN
 from hounsfield.data.dataset import name_classes
+from hounsfield.data.layout import listed
 from hounsfield.data.readers._table import bad, classes_of
 
 # Columns by their plain names.
@@ -30,7 +31,6 @@ BLANK = frozenset(("", "nan", "na", "n/a"))
 MARKS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 UNKNOWN = BLANK | {"-1", "-1.0"}
 MOSTLY = 0.99  # of a column's cells that are marks: then the others are slips
-NAMED = 5  # of the names that a message lists
 
 
 @dataclass(frozen=True)
@@ -189,10 +189,6 @@ def plain(name: str) -> str:
 
 def is_blank(cell: str) -> bool:
     return cell.lower() in BLANK
-
-
-def listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _is_fraction(word: str) -> bool:
