@@ -51,7 +51,8 @@ def _moments(features: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Mean (F,), and a triangular root R of the covariance R^T R."""
     total = weights.sum()
     mean = weights @ features / total
-    return mean, np.linalg.qr((features - mean) * np.sqrt(weights / (total - 1))[:, None], mode="r")
+    root: Floats = np.linalg.qr((features - mean) * np.sqrt(weights / (total - 1))[:, None], mode="r")  # type: ignore[assignment]
+    return mean, root
 
 
 def _frechet(a: tuple[Floats, Floats], b: tuple[Floats, Floats]) -> float:
@@ -176,7 +177,8 @@ class Memorisation:
     def copies(self) -> Ints:
         """Indices of the generated images that are copies or near copies, the nearest first."""
         order = np.argsort(self.distances, kind="stable")
-        return order[(self.distances[order] < self.threshold) | (self.distances[order] == 0)]
+        copied = (self.distances < self.threshold) | (self.distances == 0)
+        return np.asarray(order[copied[order]])
 
     @property
     def passed(self) -> bool:

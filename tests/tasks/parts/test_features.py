@@ -51,7 +51,8 @@ def test_features_of_any_channels_and_dimension(channels: int, size: tuple[int, 
     images = pictures(1, 70, size).repeat(1, channels, *[1] * len(size))
     network = learn(images, steps=2)
     found = vectors(network, images)
-    assert (found.shape, found.dtype) == ((70, FEATURES), np.float64)
+    assert found.shape == (70, FEATURES)
+    assert found.dtype == np.float64
     assert found.mean(axis=0) == pytest.approx(np.zeros(FEATURES), abs=1e-2)
     assert np.cov(found.T) == pytest.approx(np.eye(FEATURES), abs=1e-2), "white over the images learned from"
     each = maps(network, images[0])

@@ -121,7 +121,7 @@ def learn(
             chosen = images[torch.randperm(len(images))[:BATCH].to(images.device)]
             loss = objective(*(expand(network.pooled(_crops(chosen))) for _ in range(2)))
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             falling.step()
             if progress:
@@ -164,7 +164,7 @@ def maps(network: Extractor, image: Tensor) -> list[Floats]:
 
 
 def _batches(network: Extractor, images: Tensor) -> Iterator[Tensor]:
-    return (part.to(network.mean) for part in images.split(BATCH))
+    return (images[start : start + BATCH].to(network.mean) for start in range(0, len(images), BATCH))
 
 
 def _crops(images: Tensor) -> Tensor:
