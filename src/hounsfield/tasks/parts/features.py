@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +37,9 @@ EXPANDED = 128  # coordinates in which crops are compared; thrown away after lea
 CROP = 7 / 8  # of each side
 ALIKE, SPREAD, APART = 25.0, 25.0, 1.0  # weights of the three terms, as published
 STEPS = 200
-BATCH = 64
+BATCH = 64  # images at a time, fewer where they have many voxels
+LEAST = 16
+VOXELS = 1 << 20  # of a batch, as long as that has LEAST images
 RATE = 2e-3
 FEWEST = 2 * FEATURES  # images to learn from
 TINY = 1e-6  # least deviation and variance that are made 1
@@ -117,8 +120,9 @@ def learn(
         both = nn.ModuleList([network, expand]).to(images.device)
         optimiser = torch.optim.AdamW(both.parameters(), lr=RATE)
         falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        batch = min(BATCH, max(LEAST, VOXELS // prod(images.shape[2:])))
         for step in range(steps):
-            chosen = images[torch.randperm(len(images))[:BATCH].to(images.device)]
+            chosen = images[torch.randperm(len(images))[:batch].to(images.device)]
             loss = objective(*(expand(network.pooled(_crops(chosen))) for _ in range(2)))
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -164,7 +168,7 @@ def maps(network: Extractor, image: Tensor) -> list[Floats]:
 
 
 def _batches(network: Extractor, images: Tensor) -> Iterator[Tensor]:
-    return (images[start : start + BATCH].to(network.mean) for start in range(0, len(images), BATCH))
+    return (images[start : start + LEAST].to(network.mean) for start in range(0, len(images), LEAST))
 
 
 def _crops(images: Tensor) -> Tensor:
