@@ -16,7 +16,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.metrics.generative import frechet, kernel_distance, memorisation
 from hounsfield.metrics.restoration import feature_distance
 from hounsfield.tasks.parts import features
-from hounsfield.tasks.parts.features import FEATURES, Extractor, learn, maps, objective, vectors
+from hounsfield.tasks.parts.features import FEATURES, Extractor, learn, maps, objective, vectors, whiten
 
 Floats = npt.NDArray[np.float64]
 
@@ -142,8 +142,20 @@ def test_crops_are_parts_of_their_images() -> None:
 
 def test_progress_is_told_and_too_few_images_are_refused() -> None:
     told: list[tuple[int, int]] = []
-    learn(pictures(9, 64), steps=3, progress=lambda done, every: told.append((done, every)))
+    learn(pictures(9, 33), steps=3, progress=lambda done, every: told.append((done, every)))
     assert told == [(1, 3), (2, 3), (3, 3)]
-    with pytest.raises(InputError, match="features: found 63 images, expected at least 64") as error:
-        learn(pictures(9, 63))
+    with pytest.raises(InputError, match="features: found 32 images, expected at least 33") as error:
+        learn(pictures(9, 32))
     assert error.value.code == "TOO_FEW"
+
+
+def test_what_never_varies_is_no_feature() -> None:
+    """Constant images have no direction to be white in; nor may one that hardly varies outweigh all others."""
+    network = Extractor(1, (12, 12)).eval().requires_grad_(False)
+    same = torch.zeros(40, 1, 12, 12)
+    whiten(network, same)
+    assert vectors(network, same) == pytest.approx(np.zeros((40, FEATURES)))
+    whiten(network, pictures(10, 6, (12, 12)))
+    found = vectors(network, pictures(11, 50, (12, 12)))
+    assert np.isfinite(found).all()
+    assert np.abs(found).max() < 1e3

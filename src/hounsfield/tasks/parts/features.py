@@ -41,8 +41,9 @@ BATCH = 64  # images at a time, fewer where they have many voxels
 LEAST = 16
 VOXELS = 1 << 20  # of a batch, as long as that has LEAST images
 RATE = 2e-3
-FEWEST = 2 * FEATURES  # images to learn from
-TINY = 1e-6  # least deviation and variance that are made 1
+FEWEST = FEATURES + 1  # images to learn from: over fewer the features cannot be white
+TINY = 1e-6  # least deviation that is made 1
+FAINT = 1e-4  # least variance that is made 1, of the largest: fainter directions are left faint
 
 NORM: dict[int, Callable[[int], nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 
@@ -131,20 +132,21 @@ def learn(
             if progress:
                 progress(step + 1, steps)
     network.eval().requires_grad_(False)
-    _whiten(network, images)
+    whiten(network, images)
     return network
 
 
-def _whiten(network: Extractor, images: Tensor) -> None:
-    """Make the features the first principal components of the pooled maps, those with deviation 1 each, scaled to be white."""
+def whiten(network: Extractor, images: Tensor) -> None:
+    """Make the features of a network in evaluation mode the first principal components of its pooled maps, those scaled to
+    deviation 1, and white over images (N, C, *size)."""
     with torch.inference_mode():
         pooled = torch.cat([network.pooled(part).double().cpu() for part in _batches(network, images)])
     deviation = pooled.std(dim=0)
     scale = torch.where(deviation > TINY, 1 / deviation.clamp_min(TINY), 0)
     values, axes = torch.linalg.eigh(((pooled - pooled.mean(dim=0)) * scale).T.cov())
-    values, axes = values[-FEATURES:].clamp_min(TINY), axes[:, -FEATURES:]
+    variances = values[-FEATURES:].clamp_min(max(TINY, FAINT * float(values[-1])))
     network.mean.copy_(pooled.mean(dim=0))
-    network.basis.copy_(scale[:, None] * axes / values.sqrt())
+    network.basis.copy_(scale[:, None] * axes[:, -FEATURES:] / variances.sqrt())
 
 
 def objective(one: Tensor, other: Tensor) -> Tensor:
