@@ -11,6 +11,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import Fingerprint, Intensity, Spread
 from hounsfield.core.plan import Augment, Class, Grid, Inference, Normalise, Plan, Training
 from hounsfield.models import MODELS
+from hounsfield.plan.image_rules import of_images, own_grid, without_norm
 from hounsfield.plan.symmetry import NO_LAYOUT, Likeness
 from hounsfield.tasks import TASKS
 
@@ -55,6 +56,7 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
     """The plan before any budget, which then chooses width, precision and steps. device: "cpu" or an accelerator's type."""
     member = TASKS.load(task)
     name = model or member.MODEL
+    images = getattr(member, "TRUTH", "labels") == "image"
     reasons: dict[str, str] = {"model": f"the default for {task}" if model is None else "chosen with --model"}
     kind = member.KIND
     if int(np.prod(facts.shape_max)) <= 1:
@@ -65,12 +67,13 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
             expected="more than one voxel to tell apart",
             fix="check how they were exported",
         )
-    grid = _grid(facts, kind, device, reasons)
+    grid = own_grid(reasons) if images else _grid(facts, kind, device, reasons)
     patch = grid.size if grid.size is not None else _patch(facts, grid, device, reasons)
     decision = member.rules(facts)
     reasons.update({f"task_options.{k}": v for k, v in decision.reasons.items()})
     network = MODELS.load(name)
     shape = network.rules(patch, _voxel(facts, grid), _smallest(facts, grid))
+    shape = without_norm(shape, network.Options) if images else shape
     reasons.update({f"model_options.{k}": v for k, v in shape.reasons.items()})
     options = network.Options.parse(shape.changes, "model rules")
     if kind != "vector":
@@ -78,7 +81,7 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
         patch = tuple(_multiple(p, n, m) for p, n, m in zip(patch, _shape(facts, grid), multiple, strict=True))
     if grid.size is not None:
         grid = grid.model_copy(update={"size": patch})
-    return Plan(
+    made = Plan(
         task=task,
         model=name,
         ndim=facts.ndim,
@@ -95,6 +98,7 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
         seed=seed,
         reasons=reasons,
     )
+    return of_images(made, facts) if images else made
 
 
 def check(plan: Plan) -> None:
@@ -137,13 +141,11 @@ def _training(
         return Training(batch=batch, lr=rate, weight_decay=decay, foreground=0.0)
     held = facts.shape_median if grid.size is None else grid.size
     seen = np.prod([min(1.0, p / n) for p, n in zip(patch, held, strict=True)])
-    rarest = min((c.fraction for c in facts.classes), default=0.0)
     of = "boxes" if kind == "boxes" else "voxels"
+    rarest = f"; the rarest class is {min(c.fraction for c in facts.classes):.2%} of the {of}" if facts.classes else ""
     whole_image = bool(seen > WHOLE)
     share = "no window centred on a class" if whole_image else "a third of the windows centred on a class"
-    reasons["training.foreground"] = (
-        f"{share}: one holds {seen:.0%} of the median image; the rarest class is {rarest:.2%} of the {of}"
-    )
+    reasons["training.foreground"] = f"{share}: one holds {seen:.0%} of the median image{rarest}"
     return Training(batch=batch, lr=rate, weight_decay=decay, foreground=0.0 if whole_image else FOREGROUND)
 
 
