@@ -41,6 +41,7 @@ VERBS = (
     "train",
     "evaluate",
     "predict",
+    "restore",
     "report",
     "doctor",
 )

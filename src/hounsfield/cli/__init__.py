@@ -296,11 +296,37 @@ def predict(
 
     console = _console()
     written = work(run, inputs, out, to=to, split=split, choices=choices, overwrite=overwrite, device=device, console=console)
-    if as_json:
-        _print({"schema": 1, "written": [str(path) for path in written]})
-    else:
-        for path in written:
-            typer.echo(str(path))
+    _tell(written, as_json)
+
+
+@app.command()
+@gathered(choices=choices)
+def restore(
+    run: RunFolder,
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images: files, folders or datasets.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the restored images.", show_default=False)],
+    choices: Choices,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="To fill holes: a file that is not 0 in them, or a folder of one for each image.", show_default=False),
+    ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Write too how far networks and mirrored views lie apart.")
+    ] = False,
+    residual: Annotated[bool, typer.Option("--residual", help="Write too what was changed.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Take noise away, fill holes or raise resolution, as RUN learned to: each image in its own units, grid and format."""
+    from hounsfield.workflow.restore import Wanted
+    from hounsfield.workflow.restore import restore as work
+
+    wanted, console = Wanted(residual, uncertainty), _console()
+    written = work(
+        run, inputs, out, mask=mask, wanted=wanted, choices=choices, overwrite=overwrite, device=device, console=console
+    )
+    _tell(written, as_json)
 
 
 @app.command()
@@ -329,6 +355,14 @@ def _console() -> Any:
 
 def _print(value: Any) -> None:
     sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+
+
+def _tell(written: list[Path], as_json: bool) -> None:
+    """The paths of what was written."""
+    if as_json:
+        _print({"schema": 1, "written": [str(path) for path in written]})
+    else:
+        typer.echo("\n".join(map(str, written)))
 
 
 def _show(what: Any) -> None:

@@ -159,7 +159,7 @@ def _measure(
     first = predictor_of(samples[0])
     metrics = first.solver.metrics()
     rows: list[Row] = [
-        {"id": sample.id, "patient": sample.patient or "", **metrics.case(sample, predictor_of(sample)(sample))}
+        {"id": sample.id, "patient": sample.patient or "", **metrics.case(sample, predictor_of(sample).examine(sample))}
         for sample in track(console, f"evaluating {part}", samples)
     ]
     summary = dict(metrics.summary(rows, [s.patient for s in samples]))

@@ -35,6 +35,13 @@ TITLES: Final = {
     "froc": "FROC",
     "sensitivity_at_1": "Sensitivity at 1 false positive an image",
     "image_auroc": "AUROC of images",
+    "psnr": "PSNR in dB",
+    "ssim": "SSIM",
+    "mae": "Mean absolute error",
+    "gain": "Gain in PSNR over what was given, in dB",
+    "psnr_given": "PSNR of what was given, in dB",
+    "ssim_given": "SSIM of what was given",
+    "mae_given": "Mean absolute error of what was given",
     **{f"sensitivity_{size}": f"Sensitivity, {size} ones" for size in ("small", "medium", "large")},
 }
 # What a figure says, for a reader of another field.
@@ -52,6 +59,9 @@ MEANINGS: Final = {
     "froc": "mean sensitivity at 1/8 to 8 false positives an image",
     "image_auroc": "how often an image with a box is ranked above one without",
     "iou": "the overlap of predicted and true region (what they share over their union): 0 none, 1 perfect",
+    "psnr": "the range of values over the root mean square error, on a logarithmic scale: 6 dB more is half of the error",
+    "ssim": "how alike means, contrasts and patterns of small windows are: 1 for equal images",
+    "mae": "in the units of the images",
 }
 WORST: Final = 10  # cases listed by name
 NAMED: Final = 6  # classes in the description of a case
