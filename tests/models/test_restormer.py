@@ -19,7 +19,7 @@ def test_attention_is_the_formula_of_the_paper(ndim: int) -> None:
     heard = torch.zeros_like(v)
     for head in range(2):
         own = slice(16 * head, 16 * head + 16)
-        cosine = torch.stack([torch.cosine_similarity(q[:, own, None], k[:, None, own], dim=-1)])[0]
+        cosine = torch.cosine_similarity(q[:, own, None], k[:, None, own], dim=-1)
         heard[:, own] = torch.einsum("bij,bjn->bin", cosine.softmax(-1), v[:, own])
     torch.testing.assert_close(attention(x), attention.tell(heard.reshape(x.shape)), atol=1e-5, rtol=1e-4)
 
