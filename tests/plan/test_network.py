@@ -13,7 +13,7 @@ from hounsfield.plan.sizes import parameters
 
 def test_a_task_decides_on_inputs_and_on_what_is_beside() -> None:
     usual = plan(facts(), "segmentation")
-    assert network(usual)(torch.zeros(2, 1, *usual.patch))[0].shape[1] == 2
+    assert network(usual)(torch.zeros(1, 1, *usual.patch)).shape[1] == 2
     made = plan(facts(classes=()), "restoration").override({"task_options.repair": "inpaint"}, "")
     alone = network(made).eval()
     assert alone(torch.zeros(1, 2, *made.patch)).shape == (1, 1, *made.patch)
