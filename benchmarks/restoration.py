@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/restoration.py RUN [--part test] [--cases N] [--out FILE]
 
-Every method is given the same degraded cases, those that the run was evaluated on, and is measured alike, inside the holes where
-there are some. Biharmonic inpainting, non-local means and total variation are scikit-image's; of the two latter, which have a
+Every method is given the degraded cases that the run was evaluated on, and is measured alike, in the holes where there are
+some. Biharmonic inpainting, non-local means and total variation are scikit-image's; of the two latter, which have a
 strength, the one of several that is best on these very cases counts. Bicubic interpolation is the cubic convolution that the
 network starts from; the cubic spline is SciPy's.
 """
@@ -118,7 +118,9 @@ def main() -> None:
             apart = bootstrap.mean(np.subtract(own, its), patients)
             figures[f"{key} - {name}"] = apart.to_json()
             unit = " dB" if key == "psnr" else ""
-            print(f"{key}: network {np.mean(own):.4g}, {name}{best} {np.mean(its):.4g}, difference {apart.text()}{unit}")
+            print(  # noqa: T201
+                f"{key}: network {np.mean(own):.4g}, {name}{best} {np.mean(its):.4g}, difference {apart.text()}{unit}"
+            )
     if asked.out:
         asked.out.write_text(json.dumps({"cases": len(samples), "part": asked.part, **figures}, indent=2) + "\n")
 

@@ -153,7 +153,8 @@ def test_a_case_is_posed_the_same_every_time_and_its_answer_is_itself(repair: st
     image = sample.images[0]()
     once, again = solver.pose(image, sample), Solver(plan(ndim, repair=repair)).pose(image, sample)
     np.testing.assert_array_equal(once.array, again.array)
-    assert not np.array_equal(once.array, solver.pose(image, Sample("b", sample.images)).array)
+    other = solver.pose(image, Sample("b", sample.images))
+    assert np.array_equal(once.array, other.array) == (repair == "upscale"), "another id, another draw where something is drawn"
     riddle = solver.riddle(sample)
     assert riddle.truth.shape == riddle.given.shape
     upright = image.canonical().array[(slice(None), *(slice(n) for n in riddle.truth.shape[1:]))]
@@ -178,7 +179,7 @@ def test_noise_is_measured_in_source_units(tmp_path: Path) -> None:
     row = solver.metrics().case(sample, Image(riddle.given, Geometry.none((64, 64))))
     assert row["psnr"] == pytest.approx(20 * np.log10(255 / 25), abs=0.3)
     figures = solver.metrics().summary([row, row], [None, None])
-    assert list(figures)[0] == solver.metrics().headline == "psnr"
+    assert next(iter(figures)) == solver.metrics().headline == "psnr"
     assert set(figures) == {"psnr", "ssim", "mae", "gain", "psnr_given", "ssim_given", "mae_given"}
 
 
@@ -366,7 +367,9 @@ def test_rules_follow_the_values_and_thick_slices() -> None:
     assert Options.parse(restoration.rules(picture).changes, "rules").scale == (0, 255)
 
 
-@pytest.mark.parametrize(("ndim", "kind", "ending"), [(2, np.uint8, ".png"), (2, np.float32, ".nii.gz"), (3, np.int16, ".nii.gz")])
+@pytest.mark.parametrize(
+    ("ndim", "kind", "ending"), [(2, np.uint8, ".png"), (2, np.float32, ".nii.gz"), (3, np.int16, ".nii.gz")]
+)
 def test_files_hold_the_values(ndim: int, kind: Any, ending: str, tmp_path: Path) -> None:
     array = drawn((9, 8, 7)[:ndim], kind)
     path = Solver(plan(ndim)).write(Image(array, Geometry.none(array.shape[1:])), Sample("x/y", ()), tmp_path)

@@ -76,7 +76,7 @@ def test_a_run_is_measured_beside_what_it_was_given(denoiser: Run) -> None:
 
 
 def test_a_picture_comes_back_as_a_picture(denoiser: Run, clean: Path, tmp_path: Path) -> None:
-    written = restore(denoiser, [clean], tmp_path / "out", wanted=ALL, device="cpu")
+    written = restore(denoiser, [clean / "images"], tmp_path / "out", wanted=ALL, device="cpu")
     assert len(written) == 3 * 12
     source = first(clean)
     image, made = io.read(source), io.read(tmp_path / "out" / source.name)
@@ -246,7 +246,7 @@ def test_a_large_image_is_restored_in_slabs(denoiser: Run, monkeypatch: pytest.M
     """The same as without a limit, in more and smaller pieces."""
     from hounsfield.tasks.parts import windows
 
-    image = Image(np.random.default_rng(0).integers(0, 255, (1, 700, 300), dtype=np.uint8), Geometry.none((700, 300)))
+    image = Image(np.random.default_rng(0).integers(0, 255, (1, 300, 200), dtype=np.uint8), Geometry.none((300, 200)))
     predictor = Predictor(denoiser, "cpu")
     whole = restore_one(predictor, image).image.array
     monkeypatch.setattr(windows, "ACCUMULATOR_BYTES", 2**16)

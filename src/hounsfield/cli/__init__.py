@@ -303,12 +303,16 @@ def predict(
 @gathered(choices=choices)
 def restore(
     run: RunFolder,
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Images: files, folders or datasets.", show_default=False)],
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT...", help="Images: files, folders or datasets.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the restored images.", show_default=False)],
     choices: Choices,
     mask: Annotated[
         Path | None,
-        typer.Option(help="To fill holes: a file that is not 0 in them, or a folder of one for each image.", show_default=False),
+        typer.Option(
+            help="To fill holes: a file that is not 0 in them, or a folder of one for each image.", show_default=False
+        ),
     ] = None,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Write too how far networks and mirrored views lie apart.")

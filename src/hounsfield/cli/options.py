@@ -86,7 +86,8 @@ Size = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of split, weights and augmentation.")]
 TaskName = Annotated[
-    str | None, typer.Option("--task", help="classification, detection, segmentation or restoration; the data decide.", show_default=False)
+    str | None,
+    typer.Option("--task", help="classification, detection, segmentation or restoration; the data decide.", show_default=False),
 ]
 ModelName = Annotated[
     str | None, typer.Option("--model", help="A network's name, such as resnet; the task decides.", show_default=False)

@@ -26,8 +26,8 @@ class Noise(Options):
     """What a detector adds, by `kind`; values below are in the source's units.
 
     gaussian: normal noise of standard deviation `sigma`.
-    rician: the magnitude of a complex signal whose two parts have such noise each, as of MR (Gudbjartsson and Patz, Magn. Reson.
-        Med. 34, 1995); the signal is what lies above `zero`.
+    rician: the magnitude of a complex signal whose two parts have such noise each, as of MR (Gudbjartsson and Patz, Magn.
+        Reson. Med. 34, 1995); the signal is what lies above `zero`.
     poisson: counted quanta, `quanta` of them for each unit above `zero`: the variance of a value is its height / `quanta`.
     low_dose: values are attenuations, as CT numbers and the greys of a radiograph are: of `photons` quanta at full dose, of
         which the fraction `dose` is left, exp(-attenuation (value - zero)) reach the detector, are counted, get normal noise of
@@ -57,8 +57,8 @@ class Holes(Options):
 
 class Resolution(Options):
     """Voxels `factor` times as long along `axes` of the model grid, (d, h, w) or (h, w) counted from 0; (): along all.
-    area: the mean over the voxels that one becomes. gaussian: a profile that has half of its height a coarse voxel's side apart.
-    """
+    area: the mean over the voxels that one becomes. gaussian: a profile that has half of its height at the borders of a coarse
+    voxel."""
 
     factor: Literal[2, 4] = 2
     axes: tuple[NonNegativeInt, ...] = ()

@@ -341,8 +341,8 @@ def _standardise(plane: Tensor, how: Normalise) -> None:
 
 
 def units(channels: Iterable[npt.NDArray[np.generic]], normalise: Sequence[Normalise]) -> list[tuple[float, float]]:
-    """Mean and deviation by which `prepare` normalises each channel (any shape, in source units): a value of the source is mean +
-    deviation * the tensor's value."""
+    """Mean and deviation by which `prepare` normalises each channel (any shape, in source units): a value of the source is mean
+    + deviation * the tensor's value."""
     planes = (torch.from_numpy(np.array(channel, dtype=np.float32, order="C")) for channel in channels)
     return [_range(plane, how)[2:] for plane, how in zip(planes, normalise, strict=True)]
 

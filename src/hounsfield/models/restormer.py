@@ -56,6 +56,7 @@ class Restormer(nn.Module):
         self.join = nn.ModuleList(conv(2 * fine, fine, 1, bias=False) for fine in widths[:-1])
         self.decoder = nn.ModuleList(level(w) for w in widths[:-1])
         self.head = conv(widths[0], out_channels, 3, padding=1)
+        nn.init.normal_(self.head.weight, std=1e-3)  # near no change
 
     def forward(self, x: Tensor) -> Tensor:
         pyramid.check_size(x.shape[2:], self.stride)

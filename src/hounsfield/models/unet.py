@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -44,8 +44,8 @@ class Options(plan.Options):
     flat_kernels: convolve 1 instead of 3 wide along an axis that the others are halved before, down to its first halving: such
     an axis is the coarse one of thick slices, and its neighbours there are far away.
     deep_supervision: in training mode, give the map of every decoder level, from fine to coarse.
-    norm: none where images are the output: nothing is scaled or added before the last layer, so that twice the input gives twice
-    the output (Mohan et al., "Robust and interpretable blind image denoising via bias-free CNNs", ICLR 2020)."""
+    norm: none where images are the output: nothing is scaled or added before the last layer, so that twice the input gives
+    twice the output (Mohan et al., "Robust and interpretable blind image denoising via bias-free CNNs", ICLR 2020)."""
 
     width: int = Field(default=32, ge=1)
     max_width: int = Field(default=320, ge=1)
@@ -107,6 +107,9 @@ class UNet(nn.Module):
         heads = levels - 1 if options.deep_supervision else 1
         self.heads = nn.ModuleList(CONV[ndim](width, out_channels, 1) for width in widths[:heads])
         initialise(self)
+        if options.norm == "none":  # near no change, whatever the depth
+            for head in self.heads:
+                nn.init.normal_(cast(nn.Conv2d, head).weight, std=1e-3)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         sizes = tuple(x.shape[2:])

@@ -39,8 +39,8 @@ KIND = "dense"
 MODEL = "unet"
 TRUTH = "image"
 KEY = (
-    "From left to right: what was given, what was made of it, the truth, and what is left of the difference (grey where there is"
-    " none, black or white where it is a quarter of the grey scale), at the slice where most is left."
+    "From left to right: what was given, what was made of it, the truth, and what is left of the difference (grey where there"
+    " is none, black or white where it is a quarter of the grey scale), at the slice where most is left."
 )
 THICK = 1.5  # times the finest side from which slices are thick, and resolution is raised across them alone
 ROOM = 1.0  # times the range that was learned that values may lie beyond it, as noise does
@@ -78,8 +78,7 @@ def targets(dataset: Dataset) -> None:
 
 
 def rules(fingerprint: Fingerprint) -> core.Decision:
-    """Noise in proportion to the values, and whether slices are thick. Raises InputError TOO_FEW where no image shows anything.
-    """
+    """Noise in proportion to the values, and whether slices are thick. Raises InputError TOO_FEW for constant images."""
     if fingerprint.all_constant:
         raise InputError(
             "TOO_FEW",
@@ -190,14 +189,14 @@ class Solver:
 
     def infer(self, models: Sequence[nn.Module], x: Tensor) -> Iterator[Slab]:
         """What is to be added to x, (C, *grid) normalised; the mean of members and mirrored views."""
-        return self._slabs(models, x, flips(self.plan), spread=False)
+        return self._slabs(models, x, ())
 
     def infer_spread(self, models: Sequence[nn.Module], x: Tensor) -> Iterator[Slab]:
         """(2 C, *grid): what `infer` gives, then the standard deviation over members and all views that are mirrored along the
         axes of the augmentation. Raises InputError BAD_OPTION where there is one view alone."""
         mirrored = self.plan.inference.model_copy(update={"mirror": True})
-        views = flips(self.plan.model_copy(update={"inference": mirrored}))
-        if len(models) * len(views) < 2:
+        own, every = (flips(self.plan.model_copy(update={"inference": how})) for how in (self.plan.inference, mirrored))
+        if len(models) * len(every) < 2:
             raise InputError(
                 "BAD_OPTION",
                 "--uncertainty",
@@ -205,7 +204,7 @@ class Solver:
                 expected="several that can disagree",
                 fix="train again with --seeds 3",
             )
-        return self._slabs(models, x, views, spread=True)
+        return self._slabs(models, x, [axes for axes in every if axes not in own], spread=True)
 
     def decode(self, raw: Iterable[Slab], prepared: Prepared) -> Image:
         """The image that was given, restored, on its own grid or, of higher resolution, on the finer one of the same extent."""
@@ -327,21 +326,26 @@ class Solver:
         change: Tensor = out if isinstance(out, Tensor) else out[0]
         return given[:, : self.channels].float() + change.float()
 
-    def _slabs(self, models: Sequence[nn.Module], x: Tensor, views: Sequence[tuple[int, ...]], spread: bool) -> Iterator[Slab]:
-        device = next(models[0].parameters()).device
+    def _slabs(
+        self, models: Sequence[nn.Module], x: Tensor, more: Sequence[tuple[int, ...]], spread: bool = False
+    ) -> Iterator[Slab]:
+        """The mean of the plan's own views, and the spread of these and `more`."""
+        device, own = next(models[0].parameters()).device, flips(self.plan)
 
         def change(window: Tensor) -> Tensor:
-            mean, square = torch.zeros(()), torch.zeros(())
-            for count, (model, axes) in enumerate(((m, a) for m in models for a in views), start=1):
-                out = model(window.flip(axes) if axes else window).float()
-                out = out.flip(axes) if axes else out
-                apart = out - mean if count > 1 else out
-                mean = out if count == 1 else mean + apart / count
-                square = torch.zeros_like(out) if count == 1 else square + apart * (out - mean)
-            return torch.cat([mean, (square / (len(models) * len(views))).sqrt()], dim=1) if spread else mean
+            views = torch.stack([_view(model, axes, window) for axes in (*own, *more) for model in models])
+            mean = views[: len(own) * len(models)].mean(dim=0)
+            return torch.cat([mean, views.std(dim=0, correction=0)], dim=1) if spread else mean
 
         outputs = self.channels * (2 if spread else 1)
         return slabs(change, x[0], self.plan.patch, self.plan.inference.overlap, outputs, device)
+
+
+def _view(model: nn.Module, axes: tuple[int, ...], window: Tensor) -> Tensor:
+    """What the network says of the window mirrored along `axes`, mirrored back."""
+    if not axes:  # a flip along no axis is a copy
+        return cast(Tensor, model(window)).float()
+    return cast(Tensor, model(window.flip(axes))).float().flip(axes)
 
 
 def _check(plan: core.Plan, options: Options) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -19,16 +21,14 @@ SCALE = (Normalise(scope="dataset", low=0, high=255, mean=100, std=50),)
 
 
 @settings(max_examples=30)
-@given(
-    st.sampled_from(["uint8", "int16", "uint16", "float32", "float64", "int32"]), st.lists(st.integers(1, 8), max_size=3)
-)
+@given(st.sampled_from(["uint8", "int16", "uint16", "float32", "float64", "int32"]), st.lists(st.integers(1, 8), max_size=3))
 def test_slabs_of_any_height_make_one_image(kind: str, cuts: list[int]) -> None:
     grid = Geometry((9, 6, 5), np.array([[0.0, 0, 1, 0], [0, -1, 0, 0], [2.0, 0, 0, 0], [0, 0, 0, 1]]))
     image = Image(np.random.default_rng(0).integers(0, 200, (1, 9, 6, 5)).astype(kind), grid)
     there = placed(image, 1, SCALE, None, CPU)
     change = torch.from_numpy(np.random.default_rng(1).integers(0, 5, (1, 9, 6, 5)) / 50).float()
     edges = sorted({0, 9, *cuts})
-    slabs = [(a, 0, change[:, a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+    slabs = [(a, 0, change[:, a:b]) for a, b in pairwise(edges)]
     found, spread = composed(iter(slabs), there)
     assert spread is None
     expected = image.canonical().array + change.numpy() * 50

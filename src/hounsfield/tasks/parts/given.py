@@ -1,4 +1,4 @@
-"""What a restoring network is given, and what becomes of its answer: the source's own voxels, changed where they were asked for."""
+"""What a restoring network is given, and its answer laid over the source's own voxels, where they were asked for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ class Given(Prepared):
     scale: tuple[tuple[float, float], ...]
 
 
-def placed(image: Image, channels: int, normalise: Sequence[Normalise], finer: Resolution | None, device: torch.device) -> Given:
+def placed(
+    image: Image, channels: int, normalise: Sequence[Normalise], finer: Resolution | None, device: torch.device
+) -> Given:
     """image: (channels or channels + 1, *spatial), the last then not 0 in the holes. finer: the grid that is asked for.
 
     Raises InputError BAD_OPTION where the hole is everything.
