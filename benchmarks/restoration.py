@@ -46,26 +46,29 @@ def channels(work: Callable[[Floats], Any]) -> Method:
 
 
 def biharmonic(riddle: Riddle, posed: Image) -> Floats:
-    from skimage.restoration import inpaint_biharmonic
+    from skimage import restoration as skimage
 
     assert riddle.hole is not None
-    return np.stack([inpaint_biharmonic(channel, riddle.hole) for channel in riddle.given]).astype(np.float32)
+    return np.stack([skimage.inpaint_biharmonic(channel, riddle.hole) for channel in riddle.given]).astype(np.float32)
 
 
 def non_local_means(strength: float) -> Method:
-    from skimage.restoration import denoise_nl_means, estimate_sigma
+    from skimage import restoration as skimage
+
+    tool: Any = skimage
 
     def work(channel: Floats) -> Any:
-        sigma = float(estimate_sigma(channel))
-        return denoise_nl_means(channel, patch_size=5, patch_distance=6, h=strength * sigma, sigma=sigma, fast_mode=True)
+        sigma = float(tool.estimate_sigma(channel))
+        return tool.denoise_nl_means(channel, patch_size=5, patch_distance=6, h=strength * sigma, sigma=sigma, fast_mode=True)
 
     return channels(work)
 
 
 def total_variation(strength: float) -> Method:
-    from skimage.restoration import denoise_tv_chambolle, estimate_sigma
+    from skimage import restoration as skimage
 
-    return channels(lambda channel: denoise_tv_chambolle(channel, weight=strength * float(estimate_sigma(channel))))
+    tool: Any = skimage
+    return channels(lambda channel: tool.denoise_tv_chambolle(channel, weight=strength * float(tool.estimate_sigma(channel))))
 
 
 def spline(riddle: Riddle, posed: Image) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -214,13 +214,13 @@ def test_every_kind_of_repair_takes_a_step_that_its_seed_decides(options: dict[s
     losses = []
     for _ in range(2):
         torch.manual_seed(1)
-        model = solver.network(lambda i, o: unet.build(how.model_options, i, o, ndim))
+        model = solver.network(lambda i, o: unet.build(cast(unet.Options, how.model_options), i, o, ndim))
         found = {}
         for player, loss in solver.steps(model.train(), batch(solver, ndim, 2)):
             for parameter in model.parameters():
                 parameter.grad = None
             found[player] = loss()
-            found[player].backward()
+            torch.autograd.backward(found[player])
             own = solver.players(model)[player]
             assert all(p.grad is not None and p.grad.isfinite().all() for p in own.parameters())
         assert set(found) == set(solver.players(model))

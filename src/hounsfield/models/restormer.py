@@ -8,7 +8,7 @@ input and output, which makes it predict a change, is left to who uses it.
 from __future__ import annotations
 
 from math import prod
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from pydantic import Field, PositiveInt
@@ -55,8 +55,9 @@ class Restormer(nn.Module):
         self.up = nn.ModuleList(back(coarse, fine, step, step, bias=False) for fine, coarse, step in pairs)
         self.join = nn.ModuleList(conv(2 * fine, fine, 1, bias=False) for fine in widths[:-1])
         self.decoder = nn.ModuleList(level(w) for w in widths[:-1])
-        self.head = conv(widths[0], out_channels, 3, padding=1)
-        nn.init.normal_(self.head.weight, std=1e-3)  # near no change
+        head = conv(widths[0], out_channels, 3, padding=1)
+        nn.init.normal_(cast(nn.Conv2d, head).weight, std=1e-3)  # near no change
+        self.head = head
 
     def forward(self, x: Tensor) -> Tensor:
         pyramid.check_size(x.shape[2:], self.stride)

@@ -297,7 +297,8 @@ class Solver:
                 expected=f"at least {factor} along the axes {list(along)}",
                 fix="leave such images out",
             )
-        return x[(..., *(slice(n // factor * factor if k in along else n) for k, n in enumerate(x.shape[2:])))]
+        kept = [slice(n // factor * factor if k in along else n) for k, n in enumerate(x.shape[2:])]
+        return x[(slice(None), slice(None), *kept)]
 
     def _posed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Given (B, C or C + 1, *patch), truth (B, C, *patch), and where (B, 1, *patch) it is asked for; normalised."""

@@ -175,8 +175,8 @@ def side_by_side(
     if made.ndim == 3:
         others = tuple(k for k in range(3) if k != axis)
         at = int(np.argmax((apart**2).sum(axis=others)))
-        apart = _laid(apart[None].take(at, axis + 1), made)[0]
-        array, given, answer = (_laid(part.take(at, axis + 1), made) for part in (array, given, answer))
+        apart = _laid(np.take(apart[None], at, axis + 1), made)[0]
+        array, given, answer = (_laid(np.take(part, at, axis + 1), made) for part in (array, given, answer))
     low, high = np.percentile(answer, (0.5, 99.5))
     span = max(float(high - low), 1e-12)
 
