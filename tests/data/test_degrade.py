@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from hounsfield.data.degrade import Holes, Noise, Resolution, add_noise, coarsen, make_holes, refine
+from hounsfield.data.degrade import Holes, Noise, Resolution, add_noise, coarsen, fill, make_holes, refine
 
 MANY = (4, 1, 200, 200)
 
@@ -147,3 +147,29 @@ def test_along_one_axis_alone_the_others_stay() -> None:
     assert coarsen(x, how).shape == (1, 1, 4, 5, 7)
     assert refine(coarsen(x, how), how).shape == x.shape
     torch.testing.assert_close(coarsen(x, how), (x[:, :, ::2] + x[:, :, 1::2]) / 2)
+
+
+@pytest.mark.parametrize("shape", [(40, 33), (12, 17, 20), (5, 1), (1, 9, 7)])
+def test_holes_are_filled_from_what_is_around_them(shape: tuple[int, ...]) -> None:
+    ramp = torch.arange(shape[0]).float().reshape(1, 1, -1, *[1] * (len(shape) - 1)).expand(1, 1, *shape) + 3
+    hole = make_holes(1, shape, Holes(share=0.3, bend=8), seeded(2))
+    spoilt = torch.where(hole, 1e6, ramp)
+    found = fill(spoilt, hole)
+    assert torch.equal(found[~hole], ramp[~hole]), "what is known changed"
+    assert torch.equal(found, fill(ramp, hole)), "what is in a hole was seen"
+    assert float(found.min()) >= 3
+    assert float(found.max()) <= float(ramp.max())
+    torch.testing.assert_close(fill(torch.where(hole, 0.0, 7.0), hole), torch.full((1, 1, *shape), 7.0))
+
+
+def test_a_fill_follows_the_slope() -> None:
+    """Closer to a ramp across a band of six than the mean of what is known is."""
+    ramp = torch.arange(64.0).reshape(1, 1, 1, 64).expand(2, 1, 64, 64)
+    hole = torch.zeros(2, 1, 64, 64, dtype=torch.bool)
+    hole[..., 30:36] = True
+    found = fill(ramp, hole)
+    assert float((found - ramp)[hole].abs().max()) < 3
+
+
+def test_where_nothing_is_known_a_fill_is_finite() -> None:
+    assert fill(torch.ones(1, 1, 8, 8), torch.ones(1, 1, 8, 8, dtype=torch.bool)).isfinite().all()

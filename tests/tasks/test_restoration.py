@@ -111,10 +111,12 @@ def test_holes_alone_are_changed(ndim: int) -> None:
     image = Image(drawn(shape, np.float64) / 7, geometry)
     hole = np.random.default_rng(1).random(shape) < 0.3
     both = Image(np.concatenate([image.array, hole[None]]), geometry)
-    found = restored(Solver(plan(ndim, repair="inpaint")), both, Adds(0.5))
+    solver = Solver(plan(ndim, repair="inpaint"))
+    found = restored(solver, both, Adds(0.5))
     assert found.channels == 1
     np.testing.assert_array_equal(found.array[0][~hole], image.array[0][~hole])
-    np.testing.assert_allclose(found.array[0][hole], 125, atol=1e-4)
+    idle = restored(solver, both, Adds())
+    np.testing.assert_allclose(found.array[0][hole] - idle.array[0][hole], 25, atol=1e-4)
 
 
 def test_a_network_never_sees_what_is_in_a_hole() -> None:
@@ -128,7 +130,8 @@ def test_a_network_never_sees_what_is_in_a_hole() -> None:
         tensors.append(solver.prepare(Image(np.concatenate([array, hole[None]]), Geometry.none((16, 16))), CPU).tensor)
     assert torch.equal(*tensors)
     assert torch.equal(tensors[0][1], torch.from_numpy(hole).float())
-    assert (tensors[0][0][3:7, 4:9] == 0).all()
+    inside, known = (tensors[0][0][torch.from_numpy(hole) == value] for value in (1, 0))
+    assert known.min() <= inside.min() <= inside.max() <= known.max()
 
 
 def test_a_finer_grid_has_the_same_extent() -> None:
@@ -163,8 +166,7 @@ def test_a_case_is_posed_the_same_every_time_and_its_answer_is_itself(repair: st
     prediction = restored(solver, once, Adds())
     assert prediction.geometry.shape == riddle.truth.shape[1:]
     row = metrics.case(sample, prediction)
-    if repair != "inpaint":  # whose network starts from the mean that was learned, not from that of the case
-        assert float(row["gain"]) == pytest.approx(0, abs=0.05), "an idle network restores nothing"
+    assert float(row["gain"]) == pytest.approx(0, abs=0.05), "an idle network restores nothing"
     perfect = metrics.case(sample, Image(riddle.truth, prediction.geometry))
     assert (perfect["psnr"], perfect["mae"]) == (SAME, 0)
     assert perfect["ssim"] == pytest.approx(1)
@@ -241,7 +243,7 @@ def test_a_perfect_answer_costs_nothing_and_only_holes_count() -> None:
         def forward(self, x: Tensor) -> Tensor:
             hole = x[:, 1:] > 0
             spoilt = hole if self.where == "hole" else ~hole
-            return torch.where(hole, posed.image, 0.0) + self.wrong * spoilt
+            return torch.where(hole, posed.image - x[:, :1], 0.0) + self.wrong * spoilt
 
     for wrong, where, expected in ((0.0, "hole", 0.0), (0.5, "hole", 0.5), (0.5, "outside", 0.0)):
         ((_, loss),) = solver.steps(Knows(wrong, where), posed)

@@ -72,7 +72,8 @@ def test_a_run_is_measured_beside_what_it_was_given(denoiser: Run) -> None:
     page = (denoiser.root / "report.html").read_text()
     assert "From left to right: what was given" in page
     assert "No heatmaps" in page
-    assert "PSNR in dB" in page
+    assert "PSNR (dB)" in page
+    assert "to take noise away" in page
 
 
 def test_a_picture_comes_back_as_a_picture(denoiser: Run, clean: Path, tmp_path: Path) -> None:

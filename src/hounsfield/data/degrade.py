@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -95,6 +95,27 @@ def make_holes(batch: int, shape: Sequence[int], how: Holes, draw: Draw = None, 
     count = max(1, round(how.share * voxels))
     nearest = far.flatten(1).sort(dim=1).values[:, count - 1]
     return (far <= nearest.reshape(-1, *[1] * len(shape)))[:, None]
+
+
+def fill(x: Tensor, hole: Tensor) -> Tensor:
+    """The batch with what is known around them drawn smoothly into its holes (B, 1, *spatial): means of what is known on coarser
+    and coarser grids, and from the coarsest back, linearly, what is still lacking (Gortler et al., "The lumigraph", SIGGRAPH
+    1996, section 3.4). What is in the holes plays no part."""
+    n = x.ndim - 2
+    pool: Callable[..., Tensor] = F.avg_pool2d if n == 2 else F.avg_pool3d
+    mode = "bilinear" if n == 2 else "trilinear"
+    weight = (~hole).to(x.dtype)
+    levels = [(torch.where(hole, 0.0, x), weight)]
+    while max(x.shape[2:]) > 1:
+        step = tuple(min(2, size) for size in x.shape[2:])
+        value, weight = levels[-1]
+        share = pool(weight, step, ceil_mode=True, count_include_pad=False)
+        x = pool(value * weight, step, ceil_mode=True, count_include_pad=False) / share.clamp_min(1e-6)
+        levels.append((x, (share * math.prod(step)).clamp_max(1)))
+    known, _ = levels.pop()
+    for value, weight in reversed(levels):
+        known = torch.lerp(F.interpolate(known, size=value.shape[2:], mode=mode), value, weight)
+    return known
 
 
 def coarsen(x: Tensor, how: Resolution) -> Tensor:

@@ -23,7 +23,7 @@ from hounsfield.core.sample import Sample
 from hounsfield.data.augment import generator
 from hounsfield.data.channels import read_case
 from hounsfield.data.dataset import Dataset
-from hounsfield.data.degrade import Holes, Noise, Resolution, add_noise, coarsen, make_holes, refine
+from hounsfield.data.degrade import Holes, Noise, Resolution, add_noise, coarsen, fill, make_holes, refine
 from hounsfield.data.loader import Batch
 from hounsfield.data.prepare import Placement, Prepared, units
 from hounsfield.models.parts.patchgan import Adversaries, PatchCritic
@@ -255,10 +255,14 @@ class Solver:
         """The sample as it is posed, and its truth."""
         image = read_case(sample, self.channels)
         posed = self.pose(image, sample)
-        x = torch.from_numpy(posed.array[: self.channels])[None]
-        given = x if self._finer() is None else refine(x, self.options.resolution)
+        given, hole = torch.from_numpy(posed.array[: self.channels])[None], None
+        if self.holes:
+            hole = posed.array[-1] != 0
+            given = fill(given, torch.from_numpy(hole)[None, None])
+        elif self._finer() is not None:
+            given = refine(given, self.options.resolution)
         truth = image.canonical().array[(slice(None), *(slice(n) for n in given.shape[2:]))]
-        return Riddle(truth.astype(np.float32), given[0].numpy(), posed.array[-1] != 0 if self.holes else None)
+        return Riddle(truth.astype(np.float32), given[0].numpy(), hole)
 
     def metrics(self) -> Metrics:
         return Metrics(self.riddle, self.options.scale, self.options.blind)
@@ -308,7 +312,7 @@ class Solver:
             return given, clean, asked
         if self.holes:
             hole = make_holes(len(clean), clean.shape[2:], options.holes, None, clean.device)
-            return torch.cat([clean * ~hole, hole.float()], dim=1), clean, hole
+            return torch.cat([fill(clean, hole), hole.float()], dim=1), clean, hole
         if options.repair == "upscale":
             return refine(coarsen(clean, options.resolution), options.resolution), clean, None
         mean, std = batch.target.float().reshape(len(clean), self.channels, 2, *[1] * (clean.ndim - 2)).unbind(2)

@@ -35,11 +35,11 @@ TITLES: Final = {
     "froc": "FROC",
     "sensitivity_at_1": "Sensitivity at 1 false positive an image",
     "image_auroc": "AUROC of images",
-    "psnr": "PSNR in dB",
+    "psnr": "PSNR (dB)",
     "ssim": "SSIM",
     "mae": "Mean absolute error",
-    "gain": "Gain in PSNR over what was given, in dB",
-    "psnr_given": "PSNR of what was given, in dB",
+    "gain": "PSNR gained (dB)",
+    "psnr_given": "PSNR of what was given (dB)",
     "ssim_given": "SSIM of what was given",
     "mae_given": "Mean absolute error of what was given",
     **{f"sensitivity_{size}": f"Sensitivity, {size} ones" for size in ("small", "medium", "large")},
@@ -62,6 +62,7 @@ MEANINGS: Final = {
     "psnr": "the range of values over the root mean square error, on a logarithmic scale: 6 dB more is half of the error",
     "ssim": "how alike means, contrasts and patterns of small windows are: 1 for equal images",
     "mae": "in the units of the images",
+    "gain": "over what the network started from: holes filled smoothly from around them, coarse voxels interpolated",
 }
 WORST: Final = 10  # cases listed by name
 NAMED: Final = 6  # classes in the description of a case
@@ -175,6 +176,8 @@ def describe(row: Row, headline: str, classes: Sequence[Class]) -> str:
         given = row.get(f"p_{row['prediction']}")
         probability = "" if given is None else f" ({float(given):.2f})"
         return f"truth {row['truth'] or 'none'}, predicted {row['prediction'] or 'none'}{probability}"
+    if "gain" in row:
+        return f"PSNR {float(row['psnr']):.1f} dB, {float(row['gain']):+.1f} dB on what was given; SSIM {float(row['ssim']):.3f}"
     if "found" in row:
         return f"{row['found']:.0f} found, {row['missed']:.0f} missed, {row['false']:.0f} false"
     each = {c.name: float(row[name]) for c in classes if (name := f"{headline}_{c.name}") in row}

@@ -15,15 +15,15 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image, Meta
 from hounsfield.core.plan import Normalise
-from hounsfield.data.degrade import Resolution, refine
+from hounsfield.data.degrade import Resolution, fill, refine
 from hounsfield.data.prepare import Placement, Prepared, units
 from hounsfield.tasks.parts.windows import Slab
 
 
 @dataclass(frozen=True)
 class Given(Prepared):
-    """tensor: (C, *grid) normalised, what is to be changed; with holes (C + 1, *grid), 0 in them, and 1 in them in the last
-    channel. image: as it was given, (C, *its grid). hole: (*canonical grid), True where something is to be found, None for
+    """tensor: (C, *grid) normalised, what is to be changed; with holes (C + 1, *grid), in them what is
+    around them, and 1 in them in the last channel. image: as it was given, (C, *its grid). hole: (*canonical grid), True where something is to be found, None for
     everywhere. scale: mean and deviation of each channel in the source's units."""
 
     image: Image
@@ -57,7 +57,7 @@ def placed(
         x, source = refine(x[None], finer)[0], _finer(source, finer)
     if hole is not None:
         inside = torch.from_numpy(np.ascontiguousarray(hole)).to(device)[None]
-        x = torch.cat([x.masked_fill_(inside, 0.0), inside.float()])
+        x = torch.cat([fill(x[None], inside[None])[0], inside.float()])
     placement = Placement(source, (0,) * source.ndim, (1.0,) * source.ndim, source.canonical().shape)
     return Given(x, placement, known, hole, tuple(scale))
 
