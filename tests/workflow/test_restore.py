@@ -181,7 +181,7 @@ def test_a_mask_is_asked_for_where_it_is_of_use_and_only_there(
     mask_of(source, tmp_path / "masks" / "other.png")
     for run, given, line in (
         (inpainter, None, r"BAD_OPTION --mask: found none, expected where the holes are"),
-        (denoiser, mask, r"BAD_OPTION --mask: found one, with a run that learned to denoise"),
+        (denoiser, mask, r"BAD_OPTION --mask: found --mask, with a run that learned to denoise, expected neither"),
         (segmenter, None, r"BAD_OPTION .*: found a run of segmentation"),
         (inpainter, tmp_path / "masks", r"UNPAIRED .*: found no mask for 1 of 1 images"),
         (inpainter, tmp_path / "gone.png", r"NOT_FOUND"),
@@ -253,3 +253,33 @@ def test_a_large_image_is_restored_in_slabs(denoiser: Run, monkeypatch: pytest.M
     monkeypatch.setattr(windows, "ACCUMULATOR_BYTES", 2**16)
     monkeypatch.setattr(windows, "SLAB_BYTES", 2**12)
     np.testing.assert_array_equal(restore_one(predictor, image).image.array, whole)
+
+
+def test_text_is_found_and_filled_and_what_has_none_stays(inpainter: Run, clean: Path, tmp_path: Path) -> None:
+    from PIL import Image as Pillow
+    from PIL import ImageDraw, ImageFont
+
+    (tmp_path / "in").mkdir()
+    source = first(clean)
+    for name in ("lettered.png", "plain.png"):
+        with Pillow.open(source) as opened:
+            picture = opened.convert("L").resize((192, 192))
+        if name == "lettered.png":
+            font: Any = ImageFont.load_default(12)
+            ImageDraw.Draw(picture).text((6, 6), "MILLER ANNA 1970", fill=255, font=font)
+        picture.save(tmp_path / "in" / name)
+    wanted = Wanted(residual=True)
+    written = restore(inpainter, [tmp_path / "in"], tmp_path / "out", find="text", wanted=wanted, device="cpu")
+    assert len(written) == 4
+    made, plain = (io.read(tmp_path / "out" / name).array for name in ("lettered.png", "plain.png"))
+    lettered, untouched = (io.read(tmp_path / "in" / name).array for name in ("lettered.png", "plain.png"))
+    np.testing.assert_array_equal(plain, untouched)
+    letters = lettered != untouched
+    assert (made != lettered)[letters].mean() > 0.9
+    np.testing.assert_array_equal(made[..., 40:, :], lettered[..., 40:, :])
+    with pytest.raises(InputError, match="VALUE_RANGE --find metal"):
+        restore(inpainter, [source], tmp_path / "other", find="metal", device="cpu")
+    with pytest.raises(InputError, match=r"BAD_OPTION --find: found 'txt', expected text or metal; fix: did you mean 'text'"):
+        restore(inpainter, [source], tmp_path / "other", find="txt", device="cpu")
+    with pytest.raises(InputError, match=r"BAD_OPTION --mask: found --mask and --find"):
+        restore(inpainter, [source], tmp_path / "other", find="text", mask=source, device="cpu")

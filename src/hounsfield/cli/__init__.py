@@ -24,6 +24,7 @@ from hounsfield.cli.options import (
     choices,
     gathered,
     profile,
+    restoring,
     training,
 )
 from hounsfield.core.errors import HounsfieldError
@@ -300,37 +301,22 @@ def predict(
 
 
 @app.command()
-@gathered(choices=choices)
+@gathered(choices=choices, beside=restoring)
 def restore(
     run: RunFolder,
-    inputs: Annotated[
-        list[Path], typer.Argument(metavar="INPUT...", help="Images: files, folders or datasets.", show_default=False)
-    ],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, folders or datasets.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for the restored images.", show_default=False)],
     choices: Choices,
-    mask: Annotated[
-        Path | None,
-        typer.Option(
-            help="To fill holes: a file that is not 0 in them, or a folder of one for each image.", show_default=False
-        ),
-    ] = None,
-    uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="Write too how far networks and mirrored views lie apart.")
-    ] = False,
-    residual: Annotated[bool, typer.Option("--residual", help="Write too what was changed.")] = False,
+    beside: dict[str, Any],
     overwrite: Overwrite = False,
     as_json: Json = False,
     device: Device = "auto",
 ) -> None:
     """Take noise away, fill holes or raise resolution, as RUN learned to: each image in its own units, grid and format."""
-    from hounsfield.workflow.restore import Wanted
     from hounsfield.workflow.restore import restore as work
 
-    wanted, console = Wanted(residual, uncertainty), _console()
-    written = work(
-        run, inputs, out, mask=mask, wanted=wanted, choices=choices, overwrite=overwrite, device=device, console=console
-    )
-    _tell(written, as_json)
+    found = work(run, inputs, out, **beside, choices=choices, overwrite=overwrite, device=device, console=_console())
+    _tell(found, as_json)
 
 
 @app.command()

@@ -283,3 +283,24 @@ def _rectangle(text: str) -> Rectangle:
             fix="write it as 0,0,640,40",
         )
     return Rectangle(x=x, y=y, width=width, height=height)
+
+
+Mask = Annotated[
+    Path | None,
+    typer.Option(help="To fill holes: a file that is not 0 in them, or a folder of one for each image.", show_default=False),
+]
+Find = Annotated[
+    str | None,
+    typer.Option(metavar="text|metal", help="Instead of a mask: burned-in text, or metal in CT.", show_default=False),
+]
+Residual = Annotated[bool, typer.Option("--residual", help="Write too what was changed.")]
+Uncertainty = Annotated[bool, typer.Option("--uncertainty", help="Write too how far networks and mirrored views lie apart.")]
+
+
+def restoring(
+    mask: Mask = None, find: Find = None, residual: Residual = False, uncertainty: Uncertainty = False
+) -> dict[str, Any]:
+    """Where the holes are, and what is written beside a restored image."""
+    from hounsfield.workflow.restore import Wanted
+
+    return {"mask": mask, "find": find, "wanted": Wanted(residual, uncertainty)}

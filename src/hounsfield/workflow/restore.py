@@ -14,18 +14,22 @@ import torch
 from hounsfield import io
 from hounsfield.core.errors import InputError
 from hounsfield.core.image import Image, Meta
+from hounsfield.core.registry import nearest
 from hounsfield.core.sample import Sample
+from hounsfield.data.burned_text import text_mask
 from hounsfield.data.dataset import Dataset, ImageFile
 from hounsfield.data.degrade import refine
+from hounsfield.data.metal import metal_mask
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, FORMATS, Choices
 from hounsfield.tasks import restoration
 from hounsfield.tasks.parts.given import Given, composed
-from hounsfield.workflow.console import SILENT, Console, track
+from hounsfield.workflow.console import SILENT, Console, first_few, track
 from hounsfield.workflow.device import memory_guard
 from hounsfield.workflow.predict import Predictor, refuse_collisions
 from hounsfield.workflow.run import Run
 
+FINDERS: Final = {"text": text_mask, "metal": metal_mask}
 SMALLER: Final = "use smaller windows with --set patch=... at training, or another machine"
 
 
@@ -57,6 +61,7 @@ def restore(
     out: str | Path,
     *,
     mask: str | Path | None = None,
+    find: str | None = None,
     wanted: Wanted = NOTHING,
     choices: Choices = DEFAULT,
     overwrite: bool = False,
@@ -65,14 +70,15 @@ def restore(
 ) -> list[Path]:
     """Restore every image of `inputs` (files, folders, datasets) into the folder `out`; returns what was written.
 
-    mask: where the holes are, not 0 in them: a file for every image, or a folder with one of the same name for each. Each
-    image is written as `<id>` with the ending of its own format where that can be written, else as .png or .nii.gz.
+    mask: where the holes are, not 0 in them: a file for every image, or a folder with one of the same name for each. find:
+    "text" or "metal", of which holes are made where it is seen; an image without stays as it is, and is named.
+    Each image is written as `<id>` with the ending of its own format where that can be written, else as .png or .nii.gz.
     Raises InputError BAD_OPTION (a run of another task; a mask that is lacking, of no use, empty or full), OUTPUT_COLLISION,
     OUTPUT_EXISTS before any work is done; GRID_MISMATCH, LOSSY_MASK, CHANNELS, VALUE_RANGE at the image that they concern.
     """
     opened = run if isinstance(run, Run) else Run(run)
     solver = _solver(opened)
-    _check_mask(solver, mask)
+    _check_holes(solver, mask, find)
     datasets = [open_dataset(Path(path), choices=choices, without=("dicom_studies",)) for path in inputs]
     samples = [sample for dataset in datasets for sample in dataset.samples]
     masks = _masks(mask, samples)
@@ -84,13 +90,20 @@ def restore(
     for note in (note for dataset in datasets for note in dataset.notes):
         console.say(f"  {note}")
     console.say(f"{len(samples)} images to {solver.options.repair} with {opened.plan.model}")
-    written = []
+    written, without = [], []
     for sample in track(console, "restoring", samples):
-        hole = masks.get(sample.id)
-        found = restore_one(predictor, predictor.read(sample), None if hole is None else hole(), wanted)
-        for name, image in zip(_names(sample.id, endings[sample.id], wanted), _images(found), strict=True):
-            io.write(image, folder / name, overwrite=True)
+        image = predictor.read(sample)
+        hole = masks[sample.id]() if sample.id in masks else None if find is None else seen(image, find)
+        if find is not None and hole is not None and not hole.array.any():
+            without.append(sample.id)
+            found = _unchanged(image, wanted)
+        else:
+            found = restore_one(predictor, image, hole, wanted)
+        for name, made in zip(_names(sample.id, endings[sample.id], wanted), _images(found), strict=True):
+            io.write(made, folder / name, overwrite=True)
             written.append(folder / name)
+    if without:
+        console.say(f"  no {find} seen in {len(without)} of {len(samples)}, which stay as they are: {first_few(without)}")
     return written
 
 
@@ -104,6 +117,11 @@ def restore_one(predictor: Predictor, image: Image, mask: Image | None = None, w
         raw = (solver.infer_spread if wanted.uncertainty else solver.infer)(predictor.models, given.tensor[None])
         made, apart = composed(raw, given)
     return Restored(made, _residual(solver, image, made) if wanted.residual else None, apart)
+
+
+def seen(image: Image, what: str) -> Image:
+    """A mask of burned-in "text" or of "metal" on the image's grid, perhaps empty. Raises InputError VALUE_RANGE."""
+    return Image(FINDERS[what](image.array)[None], image.geometry, Meta("mask"))
 
 
 def with_hole(image: Image, mask: Image) -> Image:
@@ -163,17 +181,26 @@ def _solver(run: Run) -> restoration.Solver:
     return solver
 
 
-def _check_mask(solver: restoration.Solver, mask: str | Path | None) -> None:
-    if solver.holes == (mask is not None):
+def _check_holes(solver: restoration.Solver, mask: str | Path | None, find: str | None) -> None:
+    if find is not None and find not in FINDERS:
+        raise InputError(
+            "BAD_OPTION", "--find", found=repr(find), expected=" or ".join(FINDERS), fix=nearest(find, FINDERS)
+        )
+    given = [name for name, value in (("--mask", mask), ("--find", find)) if value is not None]
+    if len(given) == (1 if solver.holes else 0):
         return
-    repair = solver.options.repair
     raise InputError(
         "BAD_OPTION",
-        "--mask",
-        found="none" if mask is None else f"one, with a run that learned to {repair}",
-        expected="where the holes are" if mask is None else "none",
-        fix="--mask FILE, or a folder with a mask of each image's name" if mask is None else "leave it out",
+        given[0] if given else "--mask",
+        found=(" and ".join(given) + f", with a run that learned to {solver.options.repair}") if given else "none",
+        expected="one of them" if solver.holes and given else "where the holes are" if solver.holes else "neither",
+        fix="leave it out" if given else "--mask FILE, or a folder with a mask of each image's name, or --find text",
     )
+
+
+def _unchanged(image: Image, wanted: Wanted) -> Restored:
+    none = Image(np.zeros(image.array.shape, np.float32), image.geometry)
+    return Restored(image, none if wanted.residual else None, none if wanted.uncertainty else None)
 
 
 def _masks(mask: str | Path | None, samples: Sequence[Sample]) -> Mapping[str, ImageFile]:
