@@ -93,7 +93,7 @@ def make_holes(batch: int, shape: Sequence[int], how: Holes, draw: Draw = None, 
         far += _smooth(batch, shape, how.bend, draw, device).square()
     voxels = math.prod(shape)
     count = max(1, round(how.share * voxels))
-    nearest = far.flatten(1).sort(dim=1).values[:, count - 1]
+    nearest = far.flatten(1).kthvalue(count, dim=1).values
     return (far <= nearest.reshape(-1, *[1] * len(shape)))[:, None]
 
 

@@ -102,7 +102,7 @@ def rules(fingerprint: Fingerprint) -> core.Decision:
     return core.Decision(
         {"noise": noise, "resolution": {"axes": () if thick is None else (thick,)}, "scale": scale},
         {
-            "noise": f"values from {low:g} to {low + span:g}: a tenth of that, a hundred quanta for it, or three e-folds",
+            "noise": f"values span {span:g}: a tenth of it, or a hundred quanta at its top, or three e-folds of attenuation",
             "resolution": f"voxels {max(sides) / min(sides):.1f} times as long as wide"
             + ("" if thick is None else f": finer along axis {thick} alone"),
             "scale": "8-bit pictures" if picture else "values mean the same in every case" if scale else "each case by itself",
