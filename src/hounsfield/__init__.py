@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from hounsfield.workflow.predict import predict as predict
     from hounsfield.workflow.ready import Options as Options
     from hounsfield.workflow.report import report as report
+    from hounsfield.workflow.restore import restore as restore
     from hounsfield.workflow.run import Run as Run
     from hounsfield.workflow.train import train as train
 
@@ -47,6 +48,7 @@ _WHERE = {
     "propose": "hounsfield.workflow.plan",
     "read": "hounsfield.io",
     "report": "hounsfield.workflow.report",
+    "restore": "hounsfield.workflow.restore",
     "train": "hounsfield.workflow.train",
     "write": "hounsfield.io",
 }
@@ -69,6 +71,7 @@ __all__ = [
     "propose",
     "read",
     "report",
+    "restore",
     "train",
     "write",
 ]

@@ -42,6 +42,7 @@ VERBS = (
     "train",
     "evaluate",
     "predict",
+    "restore",
     "report",
     "doctor",
 )

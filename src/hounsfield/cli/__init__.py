@@ -25,6 +25,7 @@ from hounsfield.cli.options import (
     gathered,
     profile,
     reading,
+    restoring,
     training,
 )
 from hounsfield.core.errors import HounsfieldError
@@ -321,11 +322,26 @@ def predict(
 
     console = _console()
     written = work(run, inputs, out, to=to, split=split, choices=choices, overwrite=overwrite, device=device, console=console)
-    if as_json:
-        _print({"schema": 1, "written": [str(path) for path in written]})
-    else:
-        for path in written:
-            typer.echo(str(path))
+    _tell(written, as_json)
+
+
+@app.command()
+@gathered(choices=choices, beside=restoring)
+def restore(
+    run: RunFolder,
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, folders or datasets.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for the restored images.", show_default=False)],
+    choices: Choices,
+    beside: dict[str, Any],
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Take noise away, fill holes or raise resolution, as RUN learned to: each image in its own units, grid and format."""
+    from hounsfield.workflow.restore import restore as work
+
+    found = work(run, inputs, out, **beside, choices=choices, overwrite=overwrite, device=device, console=_console())
+    _tell(found, as_json)
 
 
 @app.command()
@@ -354,6 +370,14 @@ def _console() -> Any:
 
 def _print(value: Any) -> None:
     sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+
+
+def _tell(written: list[Path], as_json: bool) -> None:
+    """The paths of what was written."""
+    if as_json:
+        _print({"schema": 1, "written": [str(path) for path in written]})
+    else:
+        typer.echo("\n".join(map(str, written)))
 
 
 def _show(what: Any) -> None:

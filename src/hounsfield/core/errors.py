@@ -47,6 +47,7 @@ CODES: Final[dict[str, str]] = {
     "BAD_MANIFEST": "a manifest row or column cannot be read",
     "BAD_MAPPING": "a label mapping cannot be read, or leaves a label out",
     "CHANNELS": "the channels are not the ones that were expected",
+    "VALUE_RANGE": "values lie outside the range that was learned",
     "NO_FOREGROUND": "every mask is empty",
     "ONE_CLASS": "the training part holds a single class",
     "TOO_FEW": "too few cases for what was asked",

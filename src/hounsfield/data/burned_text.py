@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ AROUND: Final = 0.5  # below it lies, on average, what surrounds a mark
 MIDDLE: Final = 0.25  # of each side: a row whose centre lies farther from every border is no overlay
 MOST: Final = 4000  # marks, from which on it is texture
 SHARE: Final = 0.2  # of all marks that stand in rows: of texture it is less
+MARGIN: Final = 2  # pixels around a row that its shadow or its blur reaches
 
 Floats = npt.NDArray[np.float32]
 
@@ -42,27 +44,41 @@ def characters(array: npt.NDArray[Any]) -> int:
     array: (C, H, W) in any unit. A suspicion, not a reading: single letters, and text on a ground of its own brightness, are
     not seen.
     """
+    return max((sum(map(len, rows)) for _, rows in _texts(array)), default=0)
+
+
+def text_mask(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """(H, W) True over the rows of text that `characters` counts in (C, H, W), MARGIN pixels around them, gaps included."""
+    mask = np.zeros(array.shape[1:], dtype=bool)
+    for marks, rows in _texts(array):
+        for row in rows:
+            top, left = (max(0, int(edge[row].min()) - MARGIN) for edge in (marks.top, marks.left))
+            mask[top : int(marks.bottom[row].max()) + MARGIN, left : int(marks.right[row].max()) + MARGIN] = True
+    return mask
+
+
+def _texts(array: npt.NDArray[Any]) -> Iterator[tuple[_Marks, list[list[int]]]]:
+    """Marks and the rows of them that look like text, among what is light and among what is dark; none of a volume."""
     if array.ndim != 3 or min(array.shape[1:]) < SMALLEST:
-        return 0
+        return
     low, high = float(array.min()), float(array.max())
     if not low < high:
-        return 0
+        return
     span = np.float32(high - low)
-    light: Floats = (array.max(axis=0).astype(np.float32) - np.float32(low)) / span
-    dark: Floats = (np.float32(high) - array.min(axis=0).astype(np.float32)) / span
-    return max(_in_rows(light), _in_rows(dark))
+    yield _in_rows((array.max(axis=0).astype(np.float32) - np.float32(low)) / span)
+    yield _in_rows((np.float32(high) - array.min(axis=0).astype(np.float32)) / span)
 
 
-def _in_rows(bright: Floats) -> int:
+def _in_rows(bright: Floats) -> tuple[_Marks, list[list[int]]]:
     """bright: (H, W) in [0, 1]; marks are near 1."""
     marks = _marks(bright)
     if len(marks) < LEAST or len(marks) > MOST:
-        return 0
+        return marks, []
     height, width = bright.shape
     rows = _rows(marks)
     if sum(map(len, rows)) < SHARE * len(marks):
-        return 0
-    return sum(len(row) for row in rows if _aside(marks, row, height, width))
+        return marks, []
+    return marks, [row for row in rows if _aside(marks, row, height, width)]
 
 
 def _marks(bright: Floats) -> _Marks:

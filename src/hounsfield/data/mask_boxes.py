@@ -16,7 +16,9 @@ from hounsfield.data.masks import in_threads
 
 
 def for_task(dataset: Dataset, task: str) -> Dataset:
-    """The dataset as a task wants it: for detection, boxes in the place of masks."""
+    """The dataset as a task wants it: for detection, boxes in the place of masks; for restoration, images alone."""
+    if task == "restoration":
+        return dataset.without_targets()
     return as_boxes(dataset) if task == "detection" and dataset.kind == "segmentation" else dataset
 
 

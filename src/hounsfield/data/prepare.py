@@ -341,6 +341,13 @@ def _standardise(plane: Tensor, how: Normalise) -> None:
         row[...] = np.interp(row, own[rising], np.array(standard)[rising])
 
 
+def units(channels: Iterable[npt.NDArray[np.generic]], normalise: Sequence[Normalise]) -> list[tuple[float, float]]:
+    """Mean and deviation by which `prepare` normalises each channel (any shape, in source units): a value of the source is mean
+    + deviation * the tensor's value."""
+    planes = (torch.from_numpy(np.array(channel, dtype=np.float32, order="C")) for channel in channels)
+    return [_range(plane, how)[2:] for plane, how in zip(planes, normalise, strict=True)]
+
+
 def _sampled(plane: Tensor) -> npt.NDArray[np.float64]:
     """What one channel is measured on: of a large case every k-th voxel along each axis, as a step through the flat array
     could follow one column."""

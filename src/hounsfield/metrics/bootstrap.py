@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,10 @@ class Interval:
     def known(self) -> bool:
         """Whether there are bounds."""
         return math.isfinite(self.low) and math.isfinite(self.high)
+
+    def noted(self, note: str) -> Interval:
+        """The same, with `note` beside it."""
+        return replace(self, note="; ".join(n for n in (self.note, note) if n))
 
     def text(self, digits: int = 3) -> str:
         """ "0.873 [0.851, 0.892]", "0.873" without bounds, "n/a" without a value."""

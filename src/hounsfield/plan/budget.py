@@ -24,6 +24,7 @@ from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.plan import Options, Plan
 from hounsfield.data.loader import AHEAD, Loader
 from hounsfield.models import MODELS
+from hounsfield.plan.network import network
 from hounsfield.tasks import TASKS
 
 MEASURED_STEPS = 3  # of a candidate, after one that warms up
@@ -204,9 +205,8 @@ def measure(plan: Plan, loader: Loader, device: torch.device, seconds: float, st
     backward, clipping, update. One step alone where more would pass `seconds`."""
     solver, how = TASKS.load(plan.task).Solver(plan), plan.training
     torch.manual_seed(plan.seed)
-    model = MODELS.load(plan.model).build(plan.model_options, len(plan.channels), solver.out_channels, plan.ndim)
-    model = placed(model, plan, device).train()
-    network = fused(model, plan)
+    model = placed(network(plan), plan, device).train()
+    running = fused(model, plan)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     times: list[float] = []
     until = time.perf_counter() + seconds
@@ -221,7 +221,7 @@ def measure(plan: Plan, loader: Loader, device: torch.device, seconds: float, st
             if len(times) > 1 and sum(times) > seconds:
                 break
             batch = loader.finish(next(ahead), step, device)
-            for turn in zip(*(solver.steps(network, part) for part in batch.parts(how.accumulate)), strict=True):
+            for turn in zip(*(solver.steps(running, part) for part in batch.parts(how.accumulate)), strict=True):
                 optimiser.zero_grad(set_to_none=True)
                 for _, loss_fn in turn:
                     with torch.autocast(device.type, torch.bfloat16, enabled=how.amp):
@@ -247,8 +247,7 @@ def agrees(plan: Plan, loader: Loader, device: torch.device) -> bool:
     both: list[list[torch.Tensor]] = []
     for amp in (False, True):
         torch.manual_seed(plan.seed)
-        model = MODELS.load(plan.model).build(plan.model_options, len(plan.channels), solver.out_channels, plan.ndim)
-        model = placed(model, plan, device).train()
+        model = placed(network(plan), plan, device).train()
         for _, loss_fn in solver.steps(model, batch):
             with torch.autocast(device.type, torch.bfloat16, enabled=amp):
                 loss = loss_fn()

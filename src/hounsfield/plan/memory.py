@@ -35,7 +35,8 @@ from hounsfield.data.cache import HELD
 from hounsfield.data.loader import AHEAD, Batch
 from hounsfield.models import MODELS
 from hounsfield.plan.budget import CHOSEN
-from hounsfield.tasks import TASKS
+from hounsfield.plan.network import network
+from hounsfield.tasks import TASKS, Posing, Solver
 
 MIB, GIB = 2**20, 2**30
 # Of the overhead on a CPU; see above.
@@ -251,8 +252,8 @@ def _traced(key: _Key) -> _Traced:
     plan, how = key.plan, key.plan.training
     solver = TASKS.load(plan.task).Solver(plan)
     with torch.device("meta"):
-        network = MODELS.load(plan.model).build(plan.model_options, len(plan.channels), solver.out_channels, plan.ndim).train()
-        own = [t.untyped_storage() for t in (*network.parameters(), *network.buffers())]
+        model = network(plan).train()
+        own = [t.untyped_storage() for t in (*model.parameters(), *model.buffers())]
         kept = {id(storage): storage for storage in own}  # a storage that is held keeps its id
 
         def keep(value: Tensor) -> Tensor:
@@ -262,19 +263,22 @@ def _traced(key: _Key) -> _Traced:
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)
         # What depends on values, as the loss of a plug-in may, ends the trace; what was seen so far counts.
         with torch.enable_grad(), hooks, _Autocast(how.amp, key.cuda_amp), suppress(RuntimeError):
-            for _, loss_fn in solver.steps(network, _batch(plan, solver.out_channels)):
+            for _, loss_fn in solver.steps(model, _batch(plan, solver)):
                 loss_fn()
     maps = [storage.nbytes() for storage in kept.values()][len(own) :]
-    weights = sum(p.numel() * p.element_size() for p in network.state_dict().values())
-    gradients = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
+    weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
+    gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     activations = sum(maps) + int(BACKWARD * max(maps, default=0))
     one = math.prod(plan.patch if plan.grid.size is not None else margin(plan.patch, plan.augment))
-    sample = len(plan.channels) * 4 * one + _target(plan, solver.out_channels, one)
+    sample = len(plan.channels) * 4 * one + _target(plan, solver, one)
     return _Traced(weights, gradients, activations, how.batch * how.accumulate * sample)
 
 
-def _target(plan: Plan, outputs: int, voxels: int) -> int:
+def _target(plan: Plan, solver: Solver, voxels: int) -> int:
     """Bytes of one sample's target."""
+    if isinstance(solver, Posing):
+        return solver.blank(1).nbytes
+    outputs = solver.out_channels
     kind = TASKS.load(plan.task).KIND
     if kind == "vector":
         return 8 * outputs
@@ -283,12 +287,14 @@ def _target(plan: Plan, outputs: int, voxels: int) -> int:
     return voxels * (outputs if getattr(plan.task_options, "regions", False) else 1)
 
 
-def _batch(plan: Plan, outputs: int) -> Batch:
+def _batch(plan: Plan, solver: Solver) -> Batch:
     """One part of a batch as the task encodes it."""
-    size, options = plan.training.batch, plan.task_options
+    size, options, outputs = plan.training.batch, plan.task_options, solver.out_channels
     image = torch.empty(size, len(plan.channels), *plan.patch)
     kind = TASKS.load(plan.task).KIND
-    if kind == "boxes":
+    if isinstance(solver, Posing):
+        target = solver.blank(size)
+    elif kind == "boxes":
         target = torch.zeros(size, BOXES, 2 * plan.ndim + 1)
     elif kind == "vector":
         target = torch.zeros((size, outputs) if getattr(options, "multilabel", False) else (size,), dtype=torch.int64)

@@ -60,6 +60,9 @@ def purpose(plan: Plan) -> str:
         return f"to outline {listed}"
     if plan.task == "classification":
         return f"to tell {listed} apart" if not getattr(plan.task_options, "multilabel", False) else f"to recognise {listed}"
+    repair = getattr(plan.task_options, "repair", "")
+    if repair:
+        return {"denoise": "to take noise away", "inpaint": "to fill holes"}.get(repair, "to raise resolution")
     return f"for {plan.task}" + (f" of {listed}" if listed else "")
 
 

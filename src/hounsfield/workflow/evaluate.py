@@ -53,8 +53,7 @@ class Evaluation:
 
     def noted(self, note: str) -> Evaluation:
         """The same, with `note` beside every figure."""
-        said = {k: replace(v, note="; ".join(n for n in (v.note, note) if n)) for k, v in self.metrics.items()}
-        return replace(self, metrics=said)
+        return replace(self, metrics={name: interval.noted(note) for name, interval in self.metrics.items()})
 
     def save(self, run: Run) -> None:
         write_json(run.root / "evaluation" / f"{self.part}.json", {**self.to_json(), "cases": [_finite(r) for r in self.rows]})
@@ -160,7 +159,7 @@ def _measure(
     first = predictor_of(samples[0])
     metrics = first.solver.metrics()
     rows: list[Row] = [
-        {"id": sample.id, "patient": sample.patient or "", **metrics.case(sample, predictor_of(sample)(sample))}
+        {"id": sample.id, "patient": sample.patient or "", **metrics.case(sample, predictor_of(sample).examine(sample))}
         for sample in track(console, f"evaluating {part}", samples)
     ]
     summary = dict(metrics.summary(rows, [s.patient for s in samples]))

@@ -36,6 +36,7 @@ WIDEST: Final = 960  # pixels of a picture in the report
 PLAIN: Final = 60_000  # bytes of a PNG up to which a JPEG is not tried
 PLACES: Final = ("worst", "second worst", "median", "best")  # in the page
 URGENCY: Final = ("worst", "best", "median", "second worst")  # in time, which may end
+NO_CLASS: Final = "what is predicted has no classes, whose evidence they would show"
 NO_TIME: Final = "the budget left no time for them; hounsfield report draws them"
 
 T = TypeVar("T")
@@ -94,13 +95,13 @@ def gallery(
     if evaluation is None:
         return Gallery(no_cases="nothing was evaluated yet")
     watch = _Watch(seconds)
-    kind = TASKS.load(run.plan.task).KIND
+    task = TASKS.load(run.plan.task)
     slices = ", the slice with most of the truth" if run.plan.ndim == 3 else ""
-    key = {
+    key = getattr(task, "KEY", "") or {
         "dense": f"Left the image{slices}; right the truth filled and the prediction outlined, each class in its colour.",
         "boxes": f"Left the image{slices}; right the truth dashed and the prediction drawn through with its score, each class "
         "in its colour; what was missed and what is false is named so.",
-    }.get(kind, "")
+    }.get(task.KIND, "")
     try:
         chosen = _pick(run, evaluation)
         predictor_of = _predictors(run, device, folds if evaluation.part == "folds" else ())
@@ -112,6 +113,8 @@ def gallery(
     drawn.sort(key=lambda case: PLACES.index(case.title))
     cases = tuple(_case(run.plan, evaluation.headline, case) for case in drawn)
     short = len(drawn) < len(chosen)
+    if not run.plan.classes:
+        return Gallery(evaluation.part, key, cases, no_heat=NO_CLASS, short=short)
     try:
         ends = [case for case in drawn if case.title in ("worst", "best")]
         heat = tuple(_heat(run.plan, case) for case in watch.while_time(track(console, "explaining", ends)))
@@ -171,7 +174,7 @@ def _predictors(run: Run, device: str, folds: Sequence[Sequence[str]]) -> Callab
 
 def _drawn(predictor_of: Callable[[str], Predictor], title: str, row: Row, sample: Sample) -> _Drawn:
     predictor = predictor_of(sample.id)
-    image = predictor.read(sample)
+    image = predictor.pose(sample)
     return _Drawn(predictor, title, row, sample, image, predictor(image))
 
 

@@ -29,6 +29,7 @@ from hounsfield.data.split import Split
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.io.limits import atomic
 from hounsfield.models import MODELS
+from hounsfield.plan.network import network
 from hounsfield.tasks import TASKS, Solver
 
 
@@ -118,8 +119,7 @@ class Run:
 
 def build(plan: Plan) -> nn.Module:
     """The plan's network with fresh weights."""
-    outputs = TASKS.load(plan.task).Solver(plan).out_channels
-    return MODELS.load(plan.model).build(plan.model_options, len(plan.channels), outputs, plan.ndim)
+    return network(plan)
 
 
 def read_plan(path: Path) -> Plan:

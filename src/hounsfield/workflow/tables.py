@@ -35,6 +35,13 @@ TITLES: Final = {
     "froc": "FROC",
     "sensitivity_at_1": "Sensitivity at 1 false positive an image",
     "image_auroc": "AUROC of images",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "mae": "Mean absolute error",
+    "gain": "PSNR gained (dB)",
+    "psnr_given": "PSNR of what was given (dB)",
+    "ssim_given": "SSIM of what was given",
+    "mae_given": "Mean absolute error of what was given",
     **{f"sensitivity_{size}": f"Sensitivity, {size} ones" for size in ("small", "medium", "large")},
 }
 # What a figure says, for a reader of another field.
@@ -52,6 +59,10 @@ MEANINGS: Final = {
     "froc": "mean sensitivity at 1/8 to 8 false positives an image",
     "image_auroc": "how often an image with a box is ranked above one without",
     "iou": "the overlap of predicted and true region (what they share over their union): 0 none, 1 perfect",
+    "psnr": "the range of values over the root mean square error, on a logarithmic scale: 6 dB more is half of the error",
+    "ssim": "how alike means, contrasts and patterns of small windows are: 1 for equal images",
+    "mae": "in the units of the images",
+    "gain": "over what the network started from: holes filled smoothly from around them, coarse voxels interpolated",
 }
 WORST: Final = 10  # cases listed by name
 NAMED: Final = 6  # classes in the description of a case
@@ -165,6 +176,8 @@ def describe(row: Row, headline: str, classes: Sequence[Class]) -> str:
         given = row.get(f"p_{row['prediction']}")
         probability = "" if given is None else f" ({float(given):.2f})"
         return f"truth {row['truth'] or 'none'}, predicted {row['prediction'] or 'none'}{probability}"
+    if "gain" in row:
+        return f"PSNR {float(row['psnr']):.1f} dB, {float(row['gain']):+.1f} dB on what was given; SSIM {float(row['ssim']):.3f}"
     if "found" in row:
         return f"{row['found']:.0f} found, {row['missed']:.0f} missed, {row['false']:.0f} false"
     each = {c.name: float(row[name]) for c in classes if (name := f"{headline}_{c.name}") in row}

@@ -107,3 +107,38 @@ def _fullest(labels: Image) -> int:
     if labels.ndim == 2:
         return 0
     return int(np.argmax((labels.canonical().array != 0).any(axis=0).sum(axis=(1, 2))))
+
+
+def side_by_side(
+    made: Image, given: npt.NDArray[np.float32], truth: npt.NDArray[np.float32] | None, across: Sequence[int] = ()
+) -> RGB:
+    """What was given, what was made of it, the truth where there is one, and what is left between the last two, or was changed:
+    grey for nothing, black and white for a quarter of the grey scale.
+
+    made: along canonical axes; given, truth: (C, *spatial) of the same grid. across: axes whose detail was lost. Of a volume
+    the slice with the largest difference: axial, but for detail lost from slice to slice alone, which an axial one cannot show.
+    """
+    array, answer = made.array.astype(np.float32), given if truth is None else truth
+    apart = (array - answer).mean(axis=0)
+    axis = next((k for k in range(3) if k not in across), 0)
+    if made.ndim == 3:
+        others = tuple(k for k in range(3) if k != axis)
+        at = int(np.argmax((apart**2).sum(axis=others)))
+        apart = _laid(np.take(apart[None], at, axis + 1), made)[0]
+        array, given, answer = (_laid(np.take(part, at, axis + 1), made) for part in (array, given, answer))
+    low, high = np.percentile(answer, (0.5, 99.5))
+    span = max(float(high - low), 1e-12)
+
+    def grey(planes: npt.NDArray[np.float32], zero: float, width: float) -> RGB:
+        shown = planes[:3] if len(planes) >= 3 else np.repeat(planes[:1], 3, axis=0)
+        scaled = np.clip((shown - zero) / width, 0, 1) * 255
+        return enlarge(np.ascontiguousarray(scaled.round().astype(np.uint8).transpose(1, 2, 0)))
+
+    shown = [grey(planes, float(low), span) for planes in (given, array, *(() if truth is None else (answer,)))]
+    return np.concatenate([*shown, grey(apart[None], -span / 4, span / 2)], axis=1)
+
+
+def _laid(plane: npt.NDArray[np.float32], of: Image) -> npt.NDArray[np.float32]:
+    """(C, rows, columns) of a volume along canonical axes, turned as `Image.preview` turns it."""
+    turned = plane[:, ::-1]
+    return turned if of.geometry.space == "none" else turned[:, :, ::-1]
