@@ -187,7 +187,8 @@ def _smaller(plan: Plan, may: Callable[..., bool]) -> Iterator[tuple[dict[str, A
     strides = MODELS.load(plan.model).stride(plan.model_options, plan.ndim)
     keys = ("patch",) if plan.grid.size is None else ("patch", "grid.size")
     patch = plan.patch
-    while may(*keys) and (less := _less(patch, strides)) != patch:
+    drawn = TASKS.load(plan.task).KIND == "generator"  # whose size the network was made for
+    while not drawn and may(*keys) and (less := _less(patch, strides)) != patch:
         patch = less
         changes |= {key: list(patch) for key in keys}
         yield dict(changes), plan.override(changes, "")
@@ -254,6 +255,7 @@ def _traced(key: _Key) -> _Traced:
         network = MODELS.load(plan.model).build(plan.model_options, len(plan.channels), solver.out_channels, plan.ndim).train()
         own = [t.untyped_storage() for t in (*network.parameters(), *network.buffers())]
         kept = {id(storage): storage for storage in own}  # a storage that is held keeps its id
+        maps: list[int] = []
 
         def keep(value: Tensor) -> Tensor:
             kept[id(value.untyped_storage())] = value.untyped_storage()
@@ -263,8 +265,12 @@ def _traced(key: _Key) -> _Traced:
         # What depends on values, as the loss of a plug-in may, ends the trace; what was seen so far counts.
         with torch.enable_grad(), hooks, _Autocast(how.amp, key.cuda_amp), suppress(RuntimeError):
             for _, loss_fn in solver.steps(network, _batch(plan, solver.out_channels)):
-                loss_fn()
-    maps = [storage.nbytes() for storage in kept.values()][len(own) :]
+                try:
+                    loss_fn()
+                finally:  # of several players one after the other, the step that keeps most
+                    held = [storage.nbytes() for storage in kept.values()][len(own) :]
+                    maps = max(maps, held, key=sum)
+                    kept = {id(storage): storage for storage in own}
     weights = sum(p.numel() * p.element_size() for p in network.state_dict().values())
     gradients = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
     activations = sum(maps) + int(BACKWARD * max(maps, default=0))
@@ -276,7 +282,7 @@ def _traced(key: _Key) -> _Traced:
 def _target(plan: Plan, outputs: int, voxels: int) -> int:
     """Bytes of one sample's target."""
     kind = TASKS.load(plan.task).KIND
-    if kind == "vector":
+    if kind in ("vector", "generator"):
         return 8 * outputs
     if kind == "boxes":
         return 4 * BOXES * (2 * plan.ndim + 1)
@@ -290,6 +296,8 @@ def _batch(plan: Plan, outputs: int) -> Batch:
     kind = TASKS.load(plan.task).KIND
     if kind == "boxes":
         target = torch.zeros(size, BOXES, 2 * plan.ndim + 1)
+    elif kind == "generator":
+        target = torch.zeros(size, dtype=torch.int64)
     elif kind == "vector":
         target = torch.zeros((size, outputs) if getattr(options, "multilabel", False) else (size,), dtype=torch.int64)
     else:
