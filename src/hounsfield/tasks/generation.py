@@ -134,8 +134,10 @@ class Solver:
         return Image(units.astype(np.float32), geometry, Meta("synthetic"))
 
     def infer(self, models: Sequence[nn.Module], x: Tensor) -> Tensor:
-        """(C, *grid) in [-1, 1]: the first image of the plan's seed, whatever x is."""
-        return self.generate(models, [0], [0] if self.out_channels else None, self.plan.seed)[0]
+        """(C, *grid) in [-1, 1]: the first image of the plan's seed, whatever x is. Each model draws one, so that this takes as
+        long as for other tasks."""
+        labels = [0] * len(models) if self.out_channels else None
+        return self.generate(models, range(len(models)), labels, self.plan.seed)[0]
 
     def decode(self, raw: Tensor, prepared: Prepared) -> Image:
         """On the source grid, in the source's units."""
@@ -171,9 +173,10 @@ class Solver:
 
     def _units(self, values: Tensor) -> Tensor:
         """The way back of the plan's normalisation."""
-        column = [-1, *[1] * (values.ndim - 1)]
-        std, mean = (torch.tensor([getattr(how, key) for how in self.plan.normalise]).reshape(column) for key in ("std", "mean"))
-        return values.cpu() * std + mean
+        channels = self.plan.normalise
+        std, mean = torch.tensor([how.std for how in channels]), torch.tensor([how.mean for how in channels])
+        column = (-1, *[1] * (values.ndim - 1))
+        return values.cpu() * std.reshape(column) + mean.reshape(column)
 
 
 class Metrics:

@@ -60,6 +60,8 @@ def purpose(plan: Plan) -> str:
         return f"to outline {listed}"
     if plan.task == "classification":
         return f"to tell {listed} apart" if not getattr(plan.task_options, "multilabel", False) else f"to recognise {listed}"
+    if plan.task == "generation":
+        return "to draw new images" + (f" of {listed}" if listed else "")
     return f"for {plan.task}" + (f" of {listed}" if listed else "")
 
 

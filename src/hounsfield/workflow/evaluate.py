@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,21 @@ from hounsfield.data.masks import Relabelled
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.metrics.bootstrap import Interval
-from hounsfield.tasks import TASKS, Row
+from hounsfield.tasks import RGB, TASKS, Row
+from hounsfield.tasks.parts.features import Features
 from hounsfield.workflow.console import SILENT, Console, first_few, track
 from hounsfield.workflow.device import choose_device
+from hounsfield.workflow.generate import save_picture
 from hounsfield.workflow.predict import Predictor, cases_of
 from hounsfield.workflow.run import Run, read_json, write_json
+from hounsfield.workflow.sets import measure_sets, trained
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """part: what was measured ("val", "test", or another dataset's name). rows: the per-case table, ordered by id.
     used_for: "training", "selection" (val), "report" (test), "development" (every fold by members that did not train on it) or
-    "another dataset"."""
+    "another dataset". pictures: of a generator, what there is to look at, by name."""
 
     task: str
     part: str
@@ -39,6 +42,7 @@ class Evaluation:
     metrics: dict[str, Interval]
     rows: tuple[Row, ...]
     headline: str
+    pictures: Mapping[str, RGB] = field(default_factory=dict, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         metrics = {name: interval.to_json() for name, interval in self.metrics.items()}
@@ -57,7 +61,10 @@ class Evaluation:
         return replace(self, metrics=said)
 
     def save(self, run: Run) -> None:
-        write_json(run.root / "evaluation" / f"{self.part}.json", {**self.to_json(), "cases": [_finite(r) for r in self.rows]})
+        folder = run.root / "evaluation"
+        write_json(folder / f"{self.part}.json", {**self.to_json(), "cases": [_finite(r) for r in self.rows]})
+        for name, picture in self.pictures.items():
+            save_picture([picture], 1, folder / f"{self.part}-{name}.png", f"{name} images, some of them synthetic")
 
 
 def evaluate(
@@ -66,6 +73,7 @@ def evaluate(
     *,
     split: str | None = None,
     choices: Choices = DEFAULT,
+    features: str | Path | None = None,
     device: str = "auto",
     console: Console = SILENT,
 ) -> Evaluation:
@@ -73,7 +81,8 @@ def evaluate(
     test where there is one, else every case out of its fold ("folds"), else val. split: another part. choices: how files are
     read that leave one; the run's own data are read as for its training where nothing else is chosen.
 
-    Another dataset's classes are those of the plan by name; masks also by value where the names differ.
+    Another dataset's classes are those of the plan by name; masks also by value where the names differ. features: of a
+    generator, a classification run by whose features images are compared; None: those of random weights.
     Raises InputError TOO_FEW, NOT_A_RUN, BAD_LABEL.
     """
     opened = run if isinstance(run, Run) else Run(run)
@@ -96,7 +105,23 @@ def evaluate(
     name = dataset.root.resolve().stem
     part = split if own and split else f"another {name}" if name in uses else name
     used = uses[part] if own and split else "another dataset"
-    return measure(Predictor(opened, device), samples, part, used, console)
+    if TASKS.load(opened.plan.task).KIND != "generator":
+        _refuse_features(features, opened)
+        return measure(Predictor(opened, device), samples, part, used, console)
+    known = (dataset if own else opened.dataset(choices)).select(opened.split.train).samples
+    seen = None if features is None else trained(Run(features), opened, device)
+    return measure(Predictor(opened, device), samples, part, used, console, known, seen)
+
+
+def _refuse_features(features: str | Path | None, run: Run) -> None:
+    if features is not None:
+        raise InputError(
+            "BAD_OPTION",
+            "--features",
+            found=f"a run of {run.plan.task}",
+            expected="one of generation, whose images are compared by features",
+            fix="leave --features out",
+        )
 
 
 def _in_classes_of(plan: Plan, dataset: Dataset) -> Dataset:
@@ -139,8 +164,21 @@ def _in_classes_of(plan: Plan, dataset: Dataset) -> Dataset:
     return dataset.only(translated(s) for s in dataset.samples)
 
 
-def measure(predictor: Predictor, samples: Sequence[Sample], part: str, used_for: str, console: Console) -> Evaluation:
-    """Predict and score every sample."""
+def measure(
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    part: str,
+    used_for: str,
+    console: Console,
+    train: Sequence[Sample] = (),
+    features: Features | None = None,
+) -> Evaluation:
+    """Predict and score every sample. train, features: of a generator, the images that it learned from, and by what images are
+    compared."""
+    if TASKS.load(predictor.plan.task).KIND == "generator":
+        found = measure_sets(predictor, samples, train, console, features)
+        headline = predictor.solver.metrics().headline
+        return Evaluation(predictor.plan.task, part, used_for, dict(found.figures), tuple(found.rows), headline, found.pictures)
     return _measure(lambda sample: predictor, samples, part, used_for, console)
 
 

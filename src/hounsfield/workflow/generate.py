@@ -1,4 +1,4 @@
-"""Draw new images from a trained generator: files in source units, a contact sheet, a strip between images, and what they are."""
+"""Draw new images from a trained generator: files in source units, a contact sheet, strips between images, and what they are."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class _Drawing:
         for k in range(0, len(numbers), 2):
             steps = [between_two(noise[k], noise[k + 1], part / (BETWEEN - 1)) for part in range(BETWEEN)]
             between += steps
-            told += [labels[numbers[k]]] * BETWEEN  # one class a row: between classes there is nothing
+            told += [labels[numbers[k // 2]]] * BETWEEN  # one class a row: between classes there is nothing
         values = self.solver.drawn(self.models, between, [0] * len(between), told if self.classes else None)
         rows = [self._signed(v, 0).preview() for v in values]
         save_picture(rows, BETWEEN, beside / "interpolation.png", self._description("images between images"))

@@ -22,6 +22,7 @@ from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_mem
 from hounsfield.plan.fingerprint import fingerprint
 from hounsfield.plan.rules import check, decide
 from hounsfield.plan.sizes import parameters, sized
+from hounsfield.tasks import TASKS
 from hounsfield.workflow.console import SILENT, Console, first_few
 from hounsfield.workflow.costs import seconds_a_case
 from hounsfield.workflow.device import choose_device, memory_guard
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 EVALUATION_MARGIN = 1.3  # of the measured time a case, kept for the evaluation
 PICTURED_CASES = 5  # that the report predicts anew
 REPORT_SECONDS = 6.0  # kept for intervals, pictures and the report, which took 2 to 3 on two cores
+SETS_SECONDS = 10.0  # kept for what compares sets of images
 DEFAULT_BUDGET = "10m"
 
 
@@ -193,7 +195,12 @@ class Kept:
         split, members = self.ready.split, plan.members
         reading, each = self.known[key]
         whole, out = len(split.test) + len(split.val), len(split.train) if split.folds else 0
-        seconds = (whole + out) * reading + (whole * members.count + out * members.seeds) * each
+        if TASKS.load(plan.task).KIND == "generator":
+            # One of the networks draws an image, and for each part the training images are read beside.
+            beside = len(split.train) * bool(split.test) + len(split.train) * bool(split.val)
+            seconds = SETS_SECONDS + (whole + beside) * reading + whole * each
+        else:
+            seconds = (whole + out) * reading + (whole * members.count + out * members.seeds) * each
         return REPORT_SECONDS + EVALUATION_MARGIN * seconds + PICTURED_CASES * (reading + members.count * each)
 
     def _measure(self, plan: Plan) -> tuple[float, float]:

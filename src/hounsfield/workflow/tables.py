@@ -36,6 +36,13 @@ TITLES: Final = {
     "sensitivity_at_1": "Sensitivity at 1 false positive an image",
     "image_auroc": "AUROC of images",
     **{f"sensitivity_{size}": f"Sensitivity, {size} ones" for size in ("small", "medium", "large")},
+    "kid": "KID",
+    "kid_real": "KID of real images",
+    "fid": "FID",
+    "fid_real": "FID of real images",
+    **{f"{name}_real": f"{name.capitalize()} of real images" for name in ("precision", "recall", "density", "coverage")},
+    "likeness_real": "Likeness of real images",
+    "nearer_train": "Nearer to training images",
 }
 # What a figure says, for a reader of another field.
 MEANINGS: Final = {
@@ -52,6 +59,18 @@ MEANINGS: Final = {
     "froc": "mean sensitivity at 1/8 to 8 false positives an image",
     "image_auroc": "how often an image with a box is ranked above one without",
     "iou": "the overlap of predicted and true region (what they share over their union): 0 none, 1 perfect",
+    "kid": "how far apart generated and real images lie by their features (squared maximum mean discrepancy): 0 where alike",
+    "kid_real": "the same of training images in the place of the generated ones: what cannot be beaten",
+    "fid": "how far apart they lie as two Gaussians (Fréchet); compares only at the same number of images",
+    "fid_real": "the same of training images: what cannot be beaten",
+    "precision": "the share of generated images that lie where real ones do",
+    "recall": "the share of real images that lie where generated ones do",
+    "density": "how crowded with real images the places of the generated ones are: 1 as among real ones",
+    "coverage": "the share of real images that have a generated one nearby: few where a generator knows few kinds of image",
+    "likeness": "MS-SSIM of pairs of generated images: 1 where all are one image",
+    "likeness_real": "the same of real images, which that of the generated ones should be near",
+    "nearer_train": "the share of generated images that are nearer to a training image than to a held-out one",
+    "copies": "the share of generated images that are near copies of training images",
 }
 WORST: Final = 10  # cases listed by name
 NAMED: Final = 6  # classes in the description of a case
@@ -167,6 +186,8 @@ def describe(row: Row, headline: str, classes: Sequence[Class]) -> str:
         return f"truth {row['truth'] or 'none'}, predicted {row['prediction'] or 'none'}{probability}"
     if "found" in row:
         return f"{row['found']:.0f} found, {row['missed']:.0f} missed, {row['false']:.0f} false"
+    if "nearest" in row:
+        return f"{float(row['nearest']):.3g} from the nearest generated image"
     each = {c.name: float(row[name]) for c in classes if (name := f"{headline}_{c.name}") in row}
     if len(each) > NAMED:
         each = dict(sorted(each.items(), key=lambda pair: pair[1])[:NAMED])

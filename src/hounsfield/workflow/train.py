@@ -16,6 +16,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.plan import Plan
 from hounsfield.core.sample import Sample
 from hounsfield.plan.budget import WATCHED, Budget, Settled, keep_freed_memory, placed
+from hounsfield.tasks import TASKS
 from hounsfield.workflow.console import SILENT, Console, first_few
 from hounsfield.workflow.costs import fitting, seconds_a_case
 from hounsfield.workflow.device import choose_device, memory_guard
@@ -182,7 +183,8 @@ class _Work:
             samples = fitting(every, each * len(models), self._left(each * len(models)))
             if samples:
                 with self.stages.stage(f"evaluate {part}"):
-                    self._keep(measure(predictor, samples, part, used_for, self.console), len(samples), len(every))
+                    found = measure(predictor, samples, part, used_for, self.console, self.ready.part("train"))
+                    self._keep(found, len(samples), len(every))
         if split.folds:
             every, cost = self.ready.part("train"), each * plan.members.seeds
             samples = fitting(every, cost, self._left(cost))
@@ -204,7 +206,10 @@ class _Work:
 
 
 def _watcher(plan: Plan, samples: Sequence[Sample], clock: Clock, device: torch.device) -> Watch | None:
-    """The headline figure of given weights on a few validation cases; None where looking would cost too much time."""
+    """The headline figure of given weights on a few validation cases; None where looking would cost too much time, and of
+    generators, of which a few cases say nothing."""
+    if TASKS.load(plan.task).KIND == "generator":
+        return None
     watched = placed(build(plan), plan, device).eval()
     predictor = Predictor.of(plan, [watched])
     if clock.ends is not None:

@@ -79,7 +79,8 @@ def _figures(real: Part, other: Part) -> dict[str, Interval]:
         if min(len(a), len(b)) < fewest:
             figures[name] = _none(real, f"{min(len(a), len(b))} images, at least {fewest} wanted")
         else:
-            figures[name] = bootstrap.two_samples(partial(statistic, a, b), real.patients, other.ids, replicates=replicates)
+            both = bootstrap.two_samples(partial(statistic, a, b), real.patients, other.ids, replicates=replicates)
+            figures[name] = replace(both, n=len(real))
     if min(len(a), len(b)) <= NEIGHBOURS:
         wanted = f"{min(len(a), len(b))} images, at least {NEIGHBOURS + 1} wanted"
         figures |= {name: _none(real, wanted) for name in ("precision", "recall", "density", "coverage")}
