@@ -99,6 +99,34 @@ def interval(
     return _interval(point, draws, n, count, ([note] if note else []) + _about(patients))
 
 
+def two_samples(
+    statistic: Callable[[Floats, Floats], Floats],
+    patients_a: Sequence[str | None],
+    patients_b: Sequence[str | None],
+    *,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Interval:
+    """The interval of a statistic of two sets of weighted cases, whose patients are drawn apart: a distance of two sets, say.
+
+    statistic: weights (R, N) and (R, M) -> (R,), as in `interval`. patients_a, patients_b: (N,) and (M,) as in `mean`; cases that
+    have no patient, such as generated images, want a name each. Replicates are moved so that their mean is the value: repeated
+    cases alone raise most distances. n: cases of both sets; clusters: patients of the set that has fewer.
+    """
+    of_a, of_b = _clusters(patients_a), _clusters(patients_b)
+    n = len(of_a) + len(of_b)
+    if not len(of_a) or not len(of_b):
+        return _interval(math.nan, [], 0, 0, [])
+    counts = [int(of.max()) + 1 for of in (of_a, of_b)]
+    point = float(statistic(np.ones((1, len(of_a))), np.ones((1, len(of_b))))[0])
+    # One width, so that both come in pieces of as many replicates.
+    drawn_a, drawn_b = (_draws(count, n, replicates, 2 * seed + k) for k, count in enumerate(counts))
+    draws = [statistic(a[:, of_a], b[:, of_b]) for a, b in zip(drawn_a, drawn_b, strict=True)] if min(counts) > 1 else []
+    if draws and np.isfinite(values := np.concatenate(draws)).any():
+        draws = [values - np.nanmean(values) + point]
+    return _interval(point, draws, n, min(counts), _about([*patients_a, *patients_b]))
+
+
 def _draws(clusters: int, width: int, replicates: int, seed: int) -> Iterator[Floats]:
     """(R, clusters) counts of how often each cluster was drawn, in pieces of at most CHUNK / width replicates.
 
