@@ -253,13 +253,17 @@ def evaluate(
             help="train, val, test or folds.  [default: test where there is one, else folds or val]", show_default=False
         ),
     ] = None,
+    features: Annotated[
+        Path | None,
+        typer.Option(help="Of a generator: a classification run by whose features images are compared.", show_default=False),
+    ] = None,
     as_json: Json = False,
     device: Device = "auto",
 ) -> None:
     """Measure a run: every figure with its 95% interval by patient."""
     from hounsfield.workflow.evaluate import evaluate as work
 
-    found = work(run, data, split=split, choices=choices, device=device, console=_console())
+    found = work(run, data, split=split, choices=choices, features=features, device=device, console=_console())
     if as_json:
         _print(found.to_json())
         return
@@ -301,6 +305,30 @@ def predict(
     else:
         for path in written:
             typer.echo(str(path))
+
+
+@app.command()
+def generate(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="A new folder for the images.", show_default=False)],
+    count: Annotated[int, typer.Option("--count", "-n", help="How many images.")] = 100,
+    label: Annotated[
+        str | None,
+        typer.Option("--class", help="The class to draw.  [default: all of the run's in turn]", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the images: the same one gives the same images.")] = 0,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    device: Device = "auto",
+) -> None:
+    """Draw new images from a run of generation: synthetic, in source units, each saying so; and a sheet to look at them."""
+    from hounsfield.workflow.generate import generate as work
+
+    written = work(run, count, out, label=label, seed=seed, overwrite=overwrite, device=device, console=_console())
+    if as_json:
+        _print({"schema": 1, "written": [str(path) for path in written]})
+    else:
+        typer.echo(str(out))
 
 
 @app.command()

@@ -21,13 +21,12 @@ from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.metrics.bootstrap import Interval
 from hounsfield.tasks import RGB, TASKS, Row
-from hounsfield.tasks.parts.features import Features
 from hounsfield.workflow.console import SILENT, Console, first_few, track
 from hounsfield.workflow.device import choose_device
 from hounsfield.workflow.generate import save_picture
 from hounsfield.workflow.predict import Predictor, cases_of
 from hounsfield.workflow.run import Run, read_json, write_json
-from hounsfield.workflow.sets import measure_sets, trained
+from hounsfield.workflow.sets import Beside, measure_sets, trained
 
 
 @dataclass(frozen=True)
@@ -101,19 +100,26 @@ def evaluate(
     if split is None and any(s.split == "test" for s in dataset.samples):
         split = "test"
     samples = cases_of(dataset, opened, split)
-    uses = {"val": "selection", "test": "report", "train": "training"}
+    # Nothing looks at val while a generator trains.
+    seen = "report" if TASKS.load(opened.plan.task).KIND == "generator" else "selection"
+    uses = {"val": seen, "test": "report", "train": "training"}
     name = dataset.root.resolve().stem
     part = split if own and split else f"another {name}" if name in uses else name
     used = uses[part] if own and split else "another dataset"
-    if TASKS.load(opened.plan.task).KIND != "generator":
-        _refuse_features(features, opened)
-        return measure(Predictor(opened, device), samples, part, used, console)
-    known = (dataset if own else opened.dataset(choices)).select(opened.split.train).samples
-    seen = None if features is None else trained(Run(features), opened, device)
-    return measure(Predictor(opened, device), samples, part, used, console, known, seen)
+    beside = _beside(opened, dataset if own else None, part, features, choices, device)
+    return measure(Predictor(opened, device), samples, part, used, console, beside)
 
 
-def _refuse_features(features: str | Path | None, run: Run) -> None:
+def _beside(
+    run: Run, own: Dataset | None, part: str, features: str | Path | None, choices: Choices, device: str
+) -> Beside | None:
+    """What a generator is measured with, None for other tasks. own: the run's data where they were read. Raises InputError
+    BAD_OPTION for features of a run that has none, NOT_FOUND where the run's data have moved."""
+    if TASKS.load(run.plan.task).KIND == "generator":
+        data = own or run.dataset(choices)
+        train, val = (data.select(ids).samples if ids else () for ids in (run.split.train, run.split.val))
+        spare = () if part in ("val", "train") else val
+        return Beside(train, spare, None if features is None else trained(Run(features), run, device))
     if features is not None:
         raise InputError(
             "BAD_OPTION",
@@ -122,6 +128,7 @@ def _refuse_features(features: str | Path | None, run: Run) -> None:
             expected="one of generation, whose images are compared by features",
             fix="leave --features out",
         )
+    return None
 
 
 def _in_classes_of(plan: Plan, dataset: Dataset) -> Dataset:
@@ -170,13 +177,12 @@ def measure(
     part: str,
     used_for: str,
     console: Console,
-    train: Sequence[Sample] = (),
-    features: Features | None = None,
+    beside: Beside | None = None,
 ) -> Evaluation:
-    """Predict and score every sample. train, features: of a generator, the images that it learned from, and by what images are
-    compared."""
+    """Predict and score every sample; of a generator compare as many of its images with the samples, and with what lies
+    `beside`."""
     if TASKS.load(predictor.plan.task).KIND == "generator":
-        found = measure_sets(predictor, samples, train, console, features)
+        found = measure_sets(predictor, samples, beside or Beside(), console)
         headline = predictor.solver.metrics().headline
         return Evaluation(predictor.plan.task, part, used_for, dict(found.figures), tuple(found.rows), headline, found.pictures)
     return _measure(lambda sample: predictor, samples, part, used_for, console)

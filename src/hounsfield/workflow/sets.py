@@ -14,13 +14,14 @@ from torch import Tensor
 
 from hounsfield.core.errors import InputError
 from hounsfield.core.geometry import Geometry
+from hounsfield.core.plan import Plan
 from hounsfield.core.sample import Sample
 from hounsfield.metrics.bootstrap import Interval
 from hounsfield.tasks import RGB, TASKS, Row
 from hounsfield.tasks.generation import Solver
-from hounsfield.tasks.parts import features as kinds
+from hounsfield.tasks.parts import features, judges
 from hounsfield.tasks.parts.drawing import mosaic
-from hounsfield.tasks.parts.features import Features
+from hounsfield.tasks.parts.judges import Judge
 from hounsfield.tasks.parts.sets import Comparison, Part, compare
 from hounsfield.workflow.console import Console, track
 from hounsfield.workflow.generate import geometry_of
@@ -32,6 +33,20 @@ MOST: Final = 5000  # images of a set that are compared,
 MOST_VALUES: Final = 2**28  # and values of all of them
 SHOWN: Final = 16  # images of a picture
 ACROSS: Final = 8
+LEARNING: Final = 0.01  # seconds a voxel that features take to be learned on two cores; an estimate
+LEARNING_SHARE: Final = 0.1  # of a budget that it may take
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a generator is measured with beside the held-out images. train: that it learned from; spare: from which nothing learned
+    and with which nothing is compared. judge: by whose features; None: of a network that learns from the spare images, or where
+    these are few, or `seconds` of a budget do not hold that, of random weights."""
+
+    train: Sequence[Sample] = ()
+    spare: Sequence[Sample] = ()
+    judge: Judge | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,36 +59,43 @@ class Measured:
     pictures: Mapping[str, RGB]
 
 
-def measure_sets(
-    predictor: Predictor, samples: Sequence[Sample], train: Sequence[Sample], console: Console, seen: Features | None = None
-) -> Measured:
-    """As many generated images as `samples`, of their classes, beside these, and beside the training ones. seen: by which they
-    are compared; None: of random weights. Samples that were learned from, and patients of theirs, are no other images: of the
-    training ones they are left out."""
+def learning(plan: Plan, spare: int, seconds: float | None) -> float:
+    """Seconds that it takes to learn features from so many images; 0 where that is not done."""
+    takes = LEARNING * prod(plan.patch)
+    fits = seconds is None or takes <= LEARNING_SHARE * seconds
+    return takes if spare >= features.FEWEST and fits else 0.0
+
+
+def measure_sets(predictor: Predictor, samples: Sequence[Sample], beside: Beside, console: Console) -> Measured:
+    """As many generated images as `samples`, of their classes, beside these, and beside the training ones. Of the latter, those
+    of a patient that is among the samples are left out. Raises InputError TOO_FEW where then none is left."""
     plan, solver = predictor.plan, cast(Solver, predictor.solver)
-    size = cast(tuple[int, ...], plan.grid.size)
-    most = min(MOST, MOST_VALUES // (len(plan.channels) * prod(size)))
+    most = min(MOST, MOST_VALUES // (len(plan.channels) * prod(plan.patch)))
     held = {s.group for s in samples}
-    others = [s for s in train if s.group not in held]
+    others = [s for s in beside.train if s.group not in held]
     if not others:
         raise InputError(
             "TOO_FEW", "training images", found="none beside those compared", expected="some", fix="compare with another part"
         )
-    seen = kinds.random(len(plan.channels), plan.ndim) if seen is None else seen
-    real = _read(predictor, _some(samples, most), seen, console, "reading real images")
-    known = _read(predictor, _some(others, most), seen, console, "reading training images")
-    labels = [s.target if isinstance(s.target, int) else 0 for s in _some(samples, most)] if solver.out_channels else None
-    values = solver.generate(predictor.models, range(len(real)), labels, SEED)
-    names = [f"generated {k}" for k in range(len(real))]
-    made = Part(names, names, values.numpy(), seen(values))
-    note = f"{len(real)} real and as many generated images, {seen.about}"
-    found = compare(real, made, known, note)
-    return Measured(found.figures, found.rows, _pictures(solver, real, made, known, found))
+    some, known = _some(samples, most), _some(others, most)
+    real = _read(predictor, some, console, "reading real images")
+    learned = _read(predictor, known, console, "reading training images")
+    judge = beside.judge or _judge(predictor, beside, learned, console)
+    labels = [s.target if isinstance(s.target, int) else 0 for s in some] if solver.out_channels else None
+    made = solver.generate(predictor.models, range(len(some)), labels, SEED)
+    names = [f"generated {k}" for k in range(len(some))]
+    parts = (
+        Part([s.id for s in some], [s.patient for s in some], real.numpy(), judge(real)),
+        Part(names, names, made.numpy(), judge(made)),
+        Part([s.id for s in known], [s.patient for s in known], learned.numpy(), judge(learned)),
+    )
+    found = compare(*parts, f"{len(some)} real and as many generated images, {judge.about}")
+    return Measured(found.figures, found.rows, _pictures(solver, parts, found))
 
 
-def trained(judge: Run, run: Run, device: str) -> Features:
-    """Features of a classification run, for the images of a generator's run. Raises InputError UNSUPPORTED_PAIR for a judge of
-    another task."""
+def trained(judge: Run, run: Run, device: str) -> Judge:
+    """A classification run as judge of the images of a generator's run. Raises InputError UNSUPPORTED_PAIR for one of another
+    task."""
     if TASKS.load(judge.plan.task).KIND != "vector":
         raise InputError(
             "UNSUPPORTED_PAIR",
@@ -84,7 +106,7 @@ def trained(judge: Run, run: Run, device: str) -> Features:
         )
     predictor, solver = Predictor(judge, device), cast(Solver, run.solver)
     geometry, dtype = geometry_of(run), run.fingerprint.dtype
-    inner = kinds.before_the_last_layer(f"{judge.plan.model} of run {judge.root.resolve().name}", predictor.models[0])
+    inner = judges.classifier(f"{judge.plan.model} of run {judge.root.resolve().name}", predictor.models[0])
 
     def of(images: Tensor) -> Tensor:
         each = [predictor.prepare(solver.image(values, geometry, dtype)).tensor for values in images]
@@ -93,11 +115,18 @@ def trained(judge: Run, run: Run, device: str) -> Features:
     return replace(inner, of=of)
 
 
-def _read(predictor: Predictor, samples: Sequence[Sample], seen: Features, console: Console, label: str) -> Part:
-    """Real images on the model grid, as the generator learns them."""
+def _judge(predictor: Predictor, beside: Beside, known: Tensor, console: Console) -> Judge:
+    if not learning(predictor.plan, len(beside.spare), beside.seconds):
+        return judges.random(known)
+    spare = _read(predictor, beside.spare, console, "reading spare images")
+    with console.bar("learning features") as bar:
+        return judges.learned(spare, bar)
+
+
+def _read(predictor: Predictor, samples: Sequence[Sample], console: Console, label: str) -> Tensor:
+    """(N, C, *grid) in [-1, 1]: real images on the model grid, as the generator learns them."""
     read = [predictor.prepare(predictor.read(sample)).tensor.cpu() for sample in track(console, label, samples)]
-    values = torch.stack(read).clamp_(-1, 1)
-    return Part([s.id for s in samples], [s.patient for s in samples], values.numpy(), seen(values))
+    return torch.stack(read).clamp_(-1, 1)
 
 
 def _some(samples: Sequence[Sample], most: int) -> Sequence[Sample]:
@@ -106,7 +135,9 @@ def _some(samples: Sequence[Sample], most: int) -> Sequence[Sample]:
     return [samples[k * len(samples) // count] for k in range(count)]
 
 
-def _pictures(solver: Solver, real: Part, made: Part, known: Part, found: Comparison) -> dict[str, RGB]:
+def _pictures(solver: Solver, parts: tuple[Part, Part, Part], found: Comparison) -> dict[str, RGB]:
+    real, made, known = parts
+
     def tiles(values: npt.NDArray[np.float32]) -> list[RGB]:
         shape = values.shape[2:]
         # A volume is turned as others are, with the patient's right on the left.
@@ -119,5 +150,5 @@ def _pictures(solver: Solver, real: Part, made: Part, known: Part, found: Compar
     }
     if found.closest:
         pairs = np.stack([v for i, k, _ in found.closest[:ACROSS] for v in (made.values[i], known.values[k])])
-        pictures["closest"] = mosaic(tiles(pairs), 2 * (ACROSS // 4))
+        pictures["closest"] = mosaic(tiles(pairs), ACROSS // 2)
     return pictures

@@ -41,7 +41,7 @@ TITLES: Final = {
     "fid": "FID",
     "fid_real": "FID of real images",
     **{f"{name}_real": f"{name.capitalize()} of real images" for name in ("precision", "recall", "density", "coverage")},
-    "likeness_real": "Likeness of real images",
+    "diversity_real": "Diversity of real images",
     "nearer_train": "Nearer to training images",
 }
 # What a figure says, for a reader of another field.
@@ -67,8 +67,8 @@ MEANINGS: Final = {
     "recall": "the share of real images that lie where generated ones do",
     "density": "how crowded with real images the places of the generated ones are: 1 as among real ones",
     "coverage": "the share of real images that have a generated one nearby: few where a generator knows few kinds of image",
-    "likeness": "MS-SSIM of pairs of generated images: 1 where all are one image",
-    "likeness_real": "the same of real images, which that of the generated ones should be near",
+    "diversity": "MS-SSIM of pairs of generated images: 1 where all are one image",
+    "diversity_real": "the same of real images, which that of the generated ones should be near",
     "nearer_train": "the share of generated images that are nearer to a training image than to a held-out one",
     "copies": "the share of generated images that are near copies of training images",
 }

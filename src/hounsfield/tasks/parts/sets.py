@@ -91,10 +91,10 @@ def _figures(real: Part, other: Part) -> dict[str, Interval]:
         figures["density"] = bootstrap.mean(found.crowd, other.ids)
         figures["coverage"] = bootstrap.mean(found.covered.astype(np.float64), real.patients)
     if len(other) < 2:
-        figures["likeness"] = _none(real, "1 image, at least 2 wanted")
+        figures["diversity"] = _none(real, "1 image, at least 2 wanted")
     else:
         alike = generative.diversity(other.values.astype(np.float64), PAIRS, limits=(-1.0, 1.0))
-        figures["likeness"] = Interval(alike, nan, nan, len(other), len(other), f"of {PAIRS} pairs")
+        figures["diversity"] = Interval(alike, nan, nan, len(other), len(other), f"of {PAIRS} pairs")
     return figures
 
 
