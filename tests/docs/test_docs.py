@@ -41,6 +41,7 @@ VERBS = (
     "train",
     "evaluate",
     "predict",
+    "generate",
     "report",
     "doctor",
 )

@@ -57,7 +57,7 @@ def random(images: Tensor) -> Judge:
         network = Extractor(images.shape[1], images.shape[2:]).eval().requires_grad_(False)
     found = torch.from_numpy(features.vectors(network, images)).to(network.mean)
     network.mean.copy_(found.mean(dim=0))
-    network.deviation.copy_(found.std(dim=0).clamp_min(1e-6))
+    network.deviation.copy_(found.std(dim=0, correction=0).clamp_min(1e-6))
     return Judge("a network of random weights", network.digest[:DIGITS], network)
 
 
