@@ -57,7 +57,7 @@ def targets(dataset: Dataset) -> None:
 
 def rules(fingerprint: Fingerprint) -> core.Decision:
     """Nothing of its own. Raises InputError TOO_FEW where no image shows anything."""
-    if fingerprint.constant_images == fingerprint.cases:
+    if fingerprint.all_constant:
         raise InputError(
             "TOO_FEW",
             "images",
