@@ -24,7 +24,7 @@ SHAPES = {2: (21, 26), 3: (18, 21, 23)}  # odd where the stride allows it
 
 
 class Drawn(nn.Module):
-    """A generator as a function of its noise, which says the class too; in training mode it gives what its adversary says, too."""
+    """A generator as a function of its noise, which says the class too; in training mode, beside what its adversary says."""
 
     def __init__(self, inner: nn.Module, classes: int) -> None:
         super().__init__()

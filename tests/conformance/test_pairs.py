@@ -1,4 +1,4 @@
-"""Every model with every task in 2D and 3D trains, predicts or draws, saves, loads and repeats, or says by name why it cannot."""
+"""Every model with every task in 2D and 3D trains, predicts or draws, saves, loads, repeats, or says by name why it cannot."""
 
 from __future__ import annotations
 

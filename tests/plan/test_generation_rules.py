@@ -22,8 +22,15 @@ from hounsfield.plan.sizes import sized
 
 
 def pictures(**changes: Any) -> Fingerprint:
-    flat = {"ndim": 2, "space": "none", "dtype": "uint8", "spacing_min": (1, 1), "spacing_median": (1, 1), "spacing_max": (1, 1)}
-    side = {key: (256, 256) for key in ("shape_min", "shape_median", "shape_max")}
+    flat = {
+        "ndim": 2,
+        "space": "none",
+        "dtype": "uint8",
+        "spacing_min": (1, 1),
+        "spacing_median": (1, 1),
+        "spacing_max": (1, 1),
+    }
+    side = dict.fromkeys(("shape_min", "shape_median", "shape_max"), (256, 256))
     return facts(**{**flat, **side, "classes": (), **changes})
 
 
@@ -46,9 +53,10 @@ def test_volumes_keep_their_proportions_in_whole_steps() -> None:
 
 
 def test_mixed_sizes_are_said() -> None:
-    assert "all from 90×100 to 300×256 are brought to it" in drawn(
-        pictures(shape_min=(90, 100), shape_max=(300, 256))
-    ).reasons["grid.size"]
+    assert (
+        "all from 90×100 to 300×256 are brought to it"
+        in drawn(pictures(shape_min=(90, 100), shape_max=(300, 256))).reasons["grid.size"]
+    )
     assert "brought" not in drawn(pictures()).reasons["grid.size"]
 
 

@@ -63,7 +63,9 @@ def test_a_round_of_steps_moves_each_player_by_its_own_loss(model: str, classes:
         value = loss()
         assert value.shape == ()
         torch.autograd.backward(value)
-        moved = {n for n, part in players.items() if any(p.grad is not None and bool((p.grad != 0).any()) for p in part.parameters())}
+        moved = {
+            n for n, part in players.items() if any(p.grad is not None and bool((p.grad != 0).any()) for p in part.parameters())
+        }
         assert moved == {player}
         turns.append(player)
     assert turns == list(players)
@@ -133,7 +135,7 @@ def test_targets_are_classes_or_nothing() -> None:
 
 def test_a_single_image_is_no_set(tmp_path: Path) -> None:
     one = Dataset((Sample("a", ()),), (), ("x",), None, "images", "one", tmp_path)
-    with pytest.raises(InputError, match="TOO_FEW .*: found 1 image, expected at least 2"):
+    with pytest.raises(InputError, match=r"TOO_FEW .*: found 1 image, expected at least 2"):
         generation.targets(one)
     generation.targets(Dataset((Sample("a", ()), Sample("b", ())), (), ("x",), None, "images", "two", tmp_path))
 

@@ -16,8 +16,8 @@ from hounsfield.data.masks import in_threads
 
 
 def for_task(dataset: Dataset, task: str) -> Dataset:
-    """The dataset as a task wants it: for detection, boxes in the place of masks; for generation, one of several classes for each
-    image, or images alone."""
+    """The dataset as a task wants it: for detection, boxes in the place of masks; for generation, one of several classes for
+    each image, or images alone."""
     if task == "generation" and not _classed(dataset):
         notes = () if dataset.kind is None else ("generation learns from the images alone: their labels are not used",)
         return replace(dataset.without_targets(), notes=(*dataset.notes, *notes))

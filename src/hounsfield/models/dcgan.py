@@ -3,8 +3,8 @@
 Radford, Metz, Chintala: "Unsupervised representation learning with deep convolutional generative adversarial networks", ICLR
 2016, section 3 and figure 1: no pooling, batch normalisation in all but the last layer of the generator and the first and last
 of the discriminator, ReLU and tanh in the one, leaky ReLU in the other, weights of standard deviation 0.02, Adam of rate 2e-4
-with a first beta of 0.5. Kernels are two wider than their stride, so that sizes divide (the paper's are 5 wide). Where the steps
-do not divide the image, the generator grows beyond it and keeps the middle. Classes are told as in Mirza, Osindero:
+with a first beta of 0.5. Kernels are two wider than their stride, so that sizes divide (the paper's are 5 wide). Where steps do
+not divide the image, the generator grows beyond it and keeps the middle. Classes are told as in Mirza, Osindero:
 "Conditional generative adversarial nets", 2014: beside the latent, and as planes beside the image.
 """
 
@@ -32,8 +32,8 @@ LEAK = 0.2
 
 
 class Options(plan.Options):
-    """size: of the images, per axis, or one number for all. strides: the step to each coarser level, per axis, or one number for
-    all. width: channels of the finest level, doubled at each coarser one up to max_width. latent: numbers that an image is drawn
+    """size: of the images, per axis, or one number for all. strides: the step to each coarser level, in the same way.
+    width: channels of the finest level, doubled at each coarser one up to max_width. latent: numbers that an image is drawn
     from."""
 
     size: tuple[PositiveInt, ...] = (64,)
@@ -158,7 +158,12 @@ def training() -> plan.Decision:
             "ema": 0.999,
             "players": {"discriminator": player, "generator": player},
         },
-        {"lr": why, "players": why, "weight_decay": f"none, {why}", "ema": "adversaries circle each other: their mean is steadier"},
+        {
+            "lr": why,
+            "players": why,
+            "weight_decay": f"none, {why}",
+            "ema": "adversaries circle each other: their mean is steadier",
+        },
     )
 
 

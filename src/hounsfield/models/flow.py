@@ -1,7 +1,7 @@
 """A rectified flow: a U-Net that says in which direction noise becomes an image, followed in a few steps; in 2D and 3D.
 
-Liu, Gong, Liu: "Flow straight and fast: learning to generate and transfer data with rectified flow", ICLR 2023, section 2: on the
-straight line between noise and image the velocity is their difference, which a network learns to tell from the place and the
+Liu, Gong, Liu: "Flow straight and fast: learning to generate and transfer data with rectified flow", ICLR 2023, section 2: on
+the straight line between noise and image the velocity is their difference, which a network learns to tell from place and
 time; an image is drawn by following it. Heun's method takes two velocities a step (Karras et al., "Elucidating the design space
 of diffusion-based generative models", NeurIPS 2022, algorithm 1). Time and class scale and shift the normalised features
 (Dhariwal, Nichol, NeurIPS 2021), attention works at the level before the coarsest. As in `gan`, the finest level is left out.
@@ -33,8 +33,8 @@ FASTEST = 1000.0  # of them, in radians over the whole of the time
 
 
 class Options(plan.Options):
-    """size: of the images, per axis, or one number for all. strides: the step to each coarser level, per axis, or one number for
-    all. width: channels of the level after the first step, doubled at each coarser one up to max_width. blocks: of each level,
+    """size: of the images, per axis, or one number for all. strides: the step to each coarser level, in the same way.
+    width: channels of the level after the first step, doubled at each coarser one up to max_width. blocks: of each level,
     on the way down and on the way up. attention: at the level before the coarsest. evaluations: of the network for an image."""
 
     size: tuple[PositiveInt, ...] = (64,)
@@ -151,8 +151,6 @@ def _shrink(channels: int, out: int, step: Sequence[int]) -> nn.Module:
     return CONV[len(step)](channels, out, tuple(s + 2 for s in step), tuple(step), 1)
 
 
-
-
 def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:
     """See Flow; in_channels: of the images; out_channels: classes, 0 for none."""
     return Flow(options, in_channels, out_channels, ndim)
@@ -172,7 +170,10 @@ def training() -> plan.Decision:
     """A rate as for other U-Nets of this size, and averaged weights, without which samples are grainy."""
     return plan.Decision(
         {"lr": 1e-3, "weight_decay": 0.0, "ema": 0.999},
-        {"lr": "one network that regresses: no adversary asks for a small rate", "ema": "samples of averaged weights are cleaner"},
+        {
+            "lr": "one network that regresses: no adversary asks for a small rate",
+            "ema": "samples of averaged weights are cleaner",
+        },
     )
 
 

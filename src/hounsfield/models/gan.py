@@ -34,8 +34,8 @@ LEAK = 0.2
 
 
 class Options(plan.Options):
-    """size: of the images, per axis, or one number for all. strides: the step to each coarser level, per axis, or one number for
-    all. width: channels of the level after the first step, doubled at each coarser one up to max_width. blocks: residual ones of
+    """size: of the images, per axis, or one number for all. strides: the step to each coarser level, in the same way.
+    width: channels of the level after the first step, doubled at each coarser one up to max_width. blocks: residual ones of
     each level. attention: at the level before the coarsest. latent: numbers that an image is drawn from."""
 
     size: tuple[PositiveInt, ...] = (64,)
@@ -88,7 +88,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """(B, C, *size) and labels (B,) -> (B,) logits, of which only differences mean anything: higher for what looks more real."""
+    """(B, C, *size) and labels (B,) -> (B,) logits, of which only differences mean anything: higher is more real."""
 
     def __init__(self, options: Options, channels: int, classes: int, ndim: int) -> None:
         super().__init__()
@@ -148,8 +148,6 @@ def _level(options: Options, wide: Sequence[int], grids: Sequence[tuple[int, ...
     if options.attention and level == max(0, len(wide) - 2):
         blocks.append(AttentionBlock(wide[level], grids[level], shift=False))
     return nn.Sequential(*blocks)
-
-
 
 
 def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:

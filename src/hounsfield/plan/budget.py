@@ -32,7 +32,8 @@ CONFIRMED_STEPS = 8  # of the one that is chosen
 ENOUGH = {"dense": 1000, "vector": 3000, "boxes": 1000, "generator": 3000}
 CHEAP = 1.7  # unless a step of the larger one takes less than this many times as long: 1.4 times was worth it, 2.7 was not
 TRIED = 200  # steps below which no larger network is even timed
-# Passes over all voxels of the training part after which a second network helps more than further steps; generators have no mean.
+# Passes over all voxels of the training part after which a second network helps more than further steps; generators have no
+# mean.
 USEFUL_EPOCHS = {"dense": 300.0, "vector": 30.0, "boxes": 300.0, "generator": math.inf}
 MOST_EPOCHS = {"dense": 300.0, "vector": 300.0, "boxes": 300.0, "generator": 1e4}  # after which more steps bring nothing
 MOST_SEEDS = 5  # members that a budget adds by itself

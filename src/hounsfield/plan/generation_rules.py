@@ -65,7 +65,7 @@ def check(plan: Plan) -> None:
             "model_options.size",
             found=f"{list(size)} beside images of {list(plan.patch)}",
             expected="one size",
-            fix=f"--set model_options.size={list(plan.patch)}".replace(" ", ""),
+            fix=f"--set model_options.size=[{','.join(map(str, plan.patch))}]",
         )
     if plan.members.folds > 1:
         raise InputError(

@@ -101,8 +101,8 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
 
 
 def check(plan: Plan) -> None:
-    """Raises InputError UNSUPPORTED_PAIR for a network that cannot do the task, BAD_PLAN for values that exclude each other, also
-    as `generation_rules.check` does."""
+    """Raises InputError UNSUPPORTED_PAIR for a network that cannot do it, BAD_PLAN for values that exclude each other, or as
+    `generation_rules.check` does."""
     task, model = TASKS.load(plan.task), MODELS.load(plan.model)
     if task.KIND != model.OUTPUT:
         raise InputError(

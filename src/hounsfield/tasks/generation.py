@@ -112,7 +112,7 @@ class Solver:
     def drawn(
         self, models: Sequence[nn.Module], noise: Sequence[Tensor], numbers: Sequence[int], labels: Sequence[int] | None
     ) -> Tensor:
-        """The images that the models, in turn by `numbers`, draw from this noise; see `generate`."""
+        """What the models, in turn by `numbers`, draw from this noise; see `generate`. Raises InputError NOT_FINITE."""
         device = next(models[0].parameters()).device
         found: dict[int, Tensor] = {}
         for which, model in enumerate(models):
@@ -123,7 +123,16 @@ class Solver:
                 with torch.inference_mode():
                     images = model(torch.stack([noise[k] for k in some]).to(device), told)
                 found |= dict(zip(some, images.float().cpu(), strict=True))
-        return torch.stack([found[k] for k in range(len(numbers))])
+        whole = torch.stack([found[k] for k in range(len(numbers))])
+        if not torch.isfinite(whole).all():
+            raise InputError(
+                "NOT_FINITE",
+                f"model {self.plan.model}",
+                found="generated values that are not finite",
+                expected="images",
+                fix="train it again, at a lower rate",
+            )
+        return whole
 
     def image(self, values: Tensor, geometry: Geometry, dtype: str) -> Image:
         """Values (C, *grid) in [-1, 1] as an image in the source's units, of its type where that is one of whole numbers."""
@@ -197,5 +206,3 @@ class Metrics:
     def summary(self, rows: Sequence[Row], patients: Sequence[str | None]) -> Mapping[str, bootstrap.Interval]:
         """What rests on real images one by one."""
         return {name: bootstrap.mean([float(r[key]) for r in rows], patients) for name, key in OF_REAL.items()}
-
-

@@ -1,4 +1,4 @@
-"""Draw new images from a trained generator: files in source units, a contact sheet, strips between images, and what they are."""
+"""Draw new images from a trained generator: files in source units, a contact sheet, strips between images, and a record."""
 
 from __future__ import annotations
 
@@ -59,8 +59,7 @@ def generate(
     _refuse_existing(folder, overwrite)
     where = choose_device(device)
     with memory_guard("generate", "draw on the CPU with --device cpu"):
-        written = _Drawing(opened, seed, where).into(folder, labels, console)
-    return written
+        return _Drawing(opened, seed, where).into(folder, labels, console)
 
 
 class _Drawing:

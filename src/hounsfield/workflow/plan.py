@@ -171,7 +171,11 @@ def make_plan(
             lambda which: planned.loader(which, split),
             device,
             budget,
-            Room(stages.started, Kept(ready, device, budget.seconds), lambda which: memory.predict(which, device.type).total <= room),
+            Room(
+                stages.started,
+                Kept(ready, device, budget.seconds),
+                lambda which: memory.predict(which, device.type).total <= room,
+            ),
         )
     return replace(planned, settled=settled)
 

@@ -39,9 +39,9 @@ LEARNING_SHARE: Final = 0.1  # of a budget that it may take
 
 @dataclass(frozen=True)
 class Beside:
-    """What a generator is measured with beside the held-out images. train: that it learned from; spare: from which nothing learned
-    and with which nothing is compared. judge: by whose features; None: of a network that learns from the spare images, or where
-    these are few, or `seconds` of a budget do not hold that, of random weights."""
+    """What a generator is measured with beside the held-out images. train: that it learned from; spare: from which nothing did
+    learn, and with which nothing is compared. judge: by whose features; None: of a network that learns from the spare ones, or
+    where these are few, or `seconds` of a budget do not hold that, of random weights."""
 
     train: Sequence[Sample] = ()
     spare: Sequence[Sample] = ()

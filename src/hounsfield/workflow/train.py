@@ -194,8 +194,8 @@ class _Work:
                 self._keep(measure_folds(self.run, samples, self.device, self.console), len(samples), len(every))
 
     def _parts(self) -> tuple[tuple[tuple[str, str], ...], Beside | None]:
-        """The parts that are measured and what for, and what a generator is measured with. Nothing looks at val while a generator
-        trains: it is what features are learned from where there is a test part, else as good as one."""
+        """The parts that are measured and what for, and what a generator is measured with. Nothing looks at val while one
+        trains: features are learned from it where there is a test part, else it is as good as one."""
         if TASKS.load(self.run.plan.task).KIND != "generator":
             return (("test", "report"), ("val", "selection")), None
         tested = bool(self.ready.part("test"))

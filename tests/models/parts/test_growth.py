@@ -24,7 +24,9 @@ def grown(draw: st.DrawFn) -> tuple[tuple[int, ...], list[tuple[int, ...]]]:
 
 
 @given(grown())
-def test_levels_are_whole_multiples_and_the_finest_covers_the_image(case: tuple[tuple[int, ...], list[tuple[int, ...]]]) -> None:
+def test_levels_are_whole_multiples_and_the_finest_covers_the_image(
+    case: tuple[tuple[int, ...], list[tuple[int, ...]]],
+) -> None:
     size, strides = case
     levels = growth.grids(size, strides)
     assert len(levels) == len(strides)

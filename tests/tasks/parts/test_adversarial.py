@@ -112,7 +112,11 @@ def test_the_critic_s_success_makes_changes_likelier() -> None:
 
 def test_frozen_networks_thaw_after_an_error() -> None:
     network = Judge()
-    with pytest.raises(RuntimeError, match="stop"), frozen(network):
+
+    def fails() -> None:
         assert not network.weight.requires_grad
         raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"), frozen(network):
+        fails()
     assert network.weight.requires_grad

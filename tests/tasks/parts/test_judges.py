@@ -30,7 +30,7 @@ def test_random_features_are_those_of_one_network_and_of_unit_scale(ndim: int, c
     again = judges.random(x)
     assert again.digest == judge.digest
     np.testing.assert_array_equal(again(x), found)
-    np.testing.assert_allclose(judge(x[:3]), found[:3], atol=1e-5)
+    np.testing.assert_allclose(judge(x[:3]), found[:3], atol=1e-3)
     assert judge.about == f"features of a network of random weights ({judge.digest})"
 
 

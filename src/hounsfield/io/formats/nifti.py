@@ -71,8 +71,8 @@ def write(image: Image, path: Path) -> None:
     """One file, gzip by its ending, sform and qform in scanner coordinates, voxels as they are.
 
     float16 becomes float32, bool uint8, and 64-bit integers the smallest type that holds them. Channels become a vector.
-    2D becomes one slice. A qform cannot hold shear: a sheared grid gets an sform alone. The description is cut after 79 bytes of
-    ASCII, as much as the header holds.
+    2D becomes one slice. A qform cannot hold shear: a sheared grid gets an sform alone. Of the description there is room for 79
+    letters, in ASCII.
     Raises ResourceError DISK_FULL.
     """
     from nibabel.nifti1 import Nifti1Image

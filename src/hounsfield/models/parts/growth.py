@@ -41,7 +41,7 @@ def unfolded(x: Tensor, step: Sequence[int]) -> Tensor:
 
 
 def widths(width: int, most: int, levels: int) -> list[int]:
-    """Channels of each level from fine to coarse, doubled at each; from 64 on multiples of 32, as heads of attention want it."""
+    """Channels of each level from fine to coarse, doubled at each; from 64 on multiples of 32, as attention wants them."""
     each = [min(width * 2**k, most) for k in range(levels)]
     return [c if c < 64 else c // 32 * 32 for c in each]
 

@@ -1,4 +1,4 @@
-"""Networks by whose features sets of images are compared: one that learned from other real images, one that did not, a classifier.
+"""Networks by whose features sets of images are compared: one that learned from other images, one that did not, a classifier.
 
 What learned from data of the kind sees what matters there (`features.py`); where no images can be spared for it, random weights
 still see that something differs (Naeem et al., "Reliable fidelity and diversity metrics for generative models", ICML 2020,
@@ -62,7 +62,7 @@ def random(images: Tensor) -> Judge:
 
 
 def classifier(name: str, model: nn.Module) -> Judge:
-    """What the last linear layer of `model`, in evaluation mode, is given. Raises InputError UNSUPPORTED_PAIR where it has none."""
+    """What the last linear layer of `model`, in evaluation mode, is given. Raises InputError UNSUPPORTED_PAIR without one."""
     last = next((m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear)), None)
     if last is None:
         raise InputError(
