@@ -183,7 +183,8 @@ def smallest(member: Model, ndim: int) -> Options:
     if member.OUTPUT != "generator":
         return member.sizes(member.Options())[-1]
     decided = member.rules(SHAPES[ndim], (1.0,) * ndim).changes
-    return member.sizes(member.Options.parse(decided, "rules"))[-1]
+    few = {"evaluations": 2} if "evaluations" in member.Options.model_fields else {}  # as good as many here
+    return member.sizes(member.Options.parse({**decided, **few}, "rules"))[-1]
 
 
 def dimensions(member: Model) -> Iterator[int]:

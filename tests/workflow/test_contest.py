@@ -36,8 +36,8 @@ def test_a_loss_beyond_them_for_long_decides(losses: tuple[float, float], player
     contest = Contest(BOUNDS)
     for _ in range(LOST - 1):
         contest.judge(dict(zip(BOUNDS, losses, strict=True)))
-    assert not contest.sound
-    assert not contest.decided
+    before = contest.sound, contest.decided
+    assert before == (False, False)
     contest.judge(dict(zip(BOUNDS, losses, strict=True)))
     assert contest.decided
     assert (contest.player, contest.steps) == (player, LOST)

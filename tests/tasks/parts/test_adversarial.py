@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -72,7 +73,7 @@ def test_relativistic_losses_and_penalty() -> None:
     assert found["generator"].item() == pytest.approx(softplus(0.2 - 0.1))
 
 
-@pytest.mark.parametrize("steps", [logistic, lambda *a: relativistic(*a, penalty=1.0)])
+@pytest.mark.parametrize("steps", [logistic, partial(relativistic, penalty=1.0)])
 def test_each_learns_from_its_own_loss_alone(steps: Any) -> None:
     for player in ("discriminator", "generator"):
         model = Pair()
@@ -86,7 +87,7 @@ def test_each_learns_from_its_own_loss_alone(steps: Any) -> None:
 
 def test_what_the_generator_learns_makes_its_images_look_real() -> None:
     """Logits rise with brightness: so shall the image."""
-    for steps in (logistic, lambda *a: relativistic(*a, penalty=1.0)):
+    for steps in (logistic, partial(relativistic, penalty=1.0)):
         model = Pair()
         torch.autograd.backward(losses(steps(model, REAL, None))["generator"])
         grad = model.generator.value.grad

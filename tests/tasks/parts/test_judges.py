@@ -9,7 +9,7 @@ from torch import nn
 
 from hounsfield.core.errors import InputError
 from hounsfield.models import MODELS
-from hounsfield.tasks.parts import judges
+from hounsfield.tasks.parts import features, judges
 
 
 def images(count: int, ndim: int = 2, channels: int = 1) -> torch.Tensor:
@@ -40,7 +40,7 @@ def test_one_image_still_has_features() -> None:
 
 
 def test_learned_features_name_what_they_learned_from(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(judges.features.learn, "__kwdefaults__", {**(judges.features.learn.__kwdefaults__ or {}), "steps": 2})
+    monkeypatch.setattr(features.learn, "__kwdefaults__", {**(features.learn.__kwdefaults__ or {}), "steps": 2})
     told: list[tuple[int, int]] = []
     judge = judges.learned(images(40), lambda done, total: told.append((done, total)))
     assert told == [(1, 2), (2, 2)]

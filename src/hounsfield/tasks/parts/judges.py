@@ -41,7 +41,8 @@ class Judge:
     def __call__(self, images: Tensor) -> npt.NDArray[np.float64]:
         """(N, C, *grid) -> (N, F), piece by piece."""
         with torch.inference_mode():
-            return np.concatenate([self.of(part).double().cpu().numpy() for part in images.split(TOGETHER)])
+            parts = [self.of(images[k : k + TOGETHER]).double().cpu().numpy() for k in range(0, len(images), TOGETHER)]
+        return np.concatenate(parts)
 
 
 def learned(images: Tensor, progress: Callable[[int, int], None]) -> Judge:

@@ -21,7 +21,7 @@ def matching(model: Any, real: Tensor, labels: Tensor | None) -> Steps:
         begun = noise(model, real)
         time = torch.randn(len(real), device=real.device).sigmoid()
         part = time.reshape(-1, *[1] * (real.ndim - 1))
-        told = model.velocity((1 - part) * begun + part * real, time, labels).float()
+        told: Tensor = model.velocity((1 - part) * begun + part * real, time, labels).float()
         return (told - (real - begun)).square().mean()
 
     yield "model", match

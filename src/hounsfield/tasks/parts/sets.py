@@ -72,6 +72,8 @@ def compare(real: Part, generated: Part, train: Part, note: str) -> Comparison:
 def _figures(real: Part, other: Part) -> dict[str, Interval]:
     a, b = real.features, other.features
     figures: dict[str, Interval] = {}
+    # Where no patient is known, none of these is said to be.
+    names = other.ids if any(real.patients) else [None] * len(other)
     for name, statistic, fewest, replicates in (
         ("kid", generative.weighted_kernel, FEWEST, bootstrap.REPLICATES),
         ("fid", generative.weighted_frechet, a.shape[1] + 1, REPLICATES),
@@ -79,7 +81,7 @@ def _figures(real: Part, other: Part) -> dict[str, Interval]:
         if min(len(a), len(b)) < fewest:
             figures[name] = _none(real, f"{min(len(a), len(b))} images, at least {fewest} wanted")
         else:
-            both = bootstrap.two_samples(partial(statistic, a, b), real.patients, other.ids, replicates=replicates)
+            both = bootstrap.two_samples(partial(statistic, a, b), real.patients, names, replicates=replicates)
             figures[name] = replace(both, n=len(real))
     if min(len(a), len(b)) <= NEIGHBOURS:
         wanted = f"{min(len(a), len(b))} images, at least {NEIGHBOURS + 1} wanted"
