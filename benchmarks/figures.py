@@ -101,6 +101,10 @@ def manifest(rows: Rows, folder: Path) -> Path:
     return folder
 
 
+def whole_hippocampus(data: Path, scratch: Path) -> Path:
+    return data / "hippocampus"
+
+
 def cells(data: Path, scratch: Path) -> Path:
     return data / "bccd"
 
@@ -111,6 +115,7 @@ def lesions(data: Path, scratch: Path) -> Path:
 
 
 DETECT = ("--task", "detection")
+DRAW = ("--task", "generation", "--test", "0.2", "--model")
 FIGURES = (
     *(Figure(f"breast-5m-{seed}", breast, "5m", seed) for seed in range(3)),
     Figure("hippocampus-5m", hippocampus, "5m"),
@@ -140,6 +145,9 @@ FIGURES = (
     Figure("lung-boxes-10m", lungs, "10m", options=DETECT),
     Figure("nodules-15m", lesions, "15m", options=DETECT),
     Figure("hippocampus-boxes-10m", hippocampus, "10m", options=DETECT),
+    *(Figure(f"lungs-{model}-20m", lungs, "20m", options=(*DRAW, model)) for model in ("dcgan", "gan", "flow")),
+    *(Figure(f"hippocampus-{model}-20m", whole_hippocampus, "20m", options=(*DRAW, model)) for model in ("dcgan", "gan")),
+    Figure("tuberculosis-gan-20m", tuberculosis, "20m", options=(*DRAW, "gan")),
 )
 
 

@@ -94,3 +94,40 @@ def test_the_loop_stops_keeps_what_was_sound_and_says_why(tmp_path: Path, monkey
     assert found[0].step == 3  # the last before the critic had won
     assert '"player": "critic"' in (member.folder / "diverged.json").read_text()
     assert [line["loss_critic"] for line in read_log(member)] == [1, 1, 1, 0, 0, 0, 0]
+
+
+class Poisoned(Adversaries):
+    """The generator's loss is no number from the third step on."""
+
+    def steps(self, model: nn.Module, batch: Batch) -> Iterable[tuple[str, Callable[[], Tensor]]]:
+        self.count = getattr(self, "count", 0) + 1
+        bad = math.nan if self.count > 2 else 1.0
+        for player, loss in super().steps(model, batch):
+            yield player, (lambda loss=loss: loss() * bad) if player == "generator" else loss  # type: ignore[misc]
+
+
+def test_a_player_whose_loss_is_no_number_is_named(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"generator": nn.Linear(16, 3), "critic": nn.Linear(3, 1)})
+    how, member = plan(steps=40), Member(tmp_path / "0-0")
+    solver: Any = Poisoned()
+    with pytest.raises(DivergedError, match="NAN_LOSS .*loss nan of the generator at step 2"):
+        fit(model, cast(tasks.Solver, solver), loader(tmp_path, how), how, member, Clock(), None, quiet)
+    assert '"player": "generator"' in (member.folder / "diverged.json").read_text()
+
+
+def test_players_have_their_own_rates_and_moments(tmp_path: Path) -> None:
+    """A player of a tenth of the rate moves a tenth as far in its first step, whatever its gradients."""
+    moved = {}
+    for rate in (1.0, 0.1):
+        torch.manual_seed(0)
+        model = nn.ModuleDict({"generator": nn.Linear(16, 3), "critic": nn.Linear(3, 1)})
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        players = {"critic": {"rate": rate, "betas": (0.0, 0.9)}}
+        how = plan(steps=1, weight_decay=0.0, warmup=0.0, clip=0.0, players=players)
+        solver: Any = Adversaries()
+        fit(model, cast(tasks.Solver, solver), loader(tmp_path / str(rate), how), how, Member(tmp_path / str(rate)), Clock(), None, quiet)
+        after = model.state_dict()
+        moved[rate] = {name: float((after[name] - before[name]).abs().max()) for name in before}
+    assert moved[0.1]["critic.bias"] == pytest.approx(0.1 * moved[1.0]["critic.bias"], rel=1e-3)
+    assert moved[0.1]["generator.bias"] == pytest.approx(moved[1.0]["generator.bias"], rel=1e-2)
