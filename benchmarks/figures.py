@@ -101,6 +101,10 @@ def manifest(rows: Rows, folder: Path) -> Path:
     return folder
 
 
+def whole_hippocampus(data: Path, scratch: Path) -> Path:
+    return data / "hippocampus"
+
+
 def cells(data: Path, scratch: Path) -> Path:
     return data / "bccd"
 
@@ -121,6 +125,7 @@ def restoring(repair: str, *more: str) -> tuple[str, ...]:
 
 
 TESTED = ("--test", "0.2")
+DRAW = ("--task", "generation", "--test", "0.2", "--model")
 FIGURES = (
     *(Figure(f"breast-5m-{seed}", breast, "5m", seed) for seed in range(3)),
     Figure("hippocampus-5m", hippocampus, "5m"),
@@ -154,6 +159,9 @@ FIGURES = (
     Figure("lungs-denoise-15m", lungs, "15m", options=(*restoring("denoise", "task_options.noise.sigma=25"), *TESTED)),
     Figure("lungs-upscale-15m", lungs, "15m", options=(*restoring("upscale"), *TESTED)),
     Figure("hippocampus-slices-15m", hippocampus, "15m", options=restoring("upscale", "task_options.resolution.axes=[0]")),
+    *(Figure(f"lungs-{model}-20m", lungs, "20m", options=(*DRAW, model)) for model in ("dcgan", "gan", "flow")),
+    *(Figure(f"hippocampus-{model}-20m", whole_hippocampus, "20m", options=(*DRAW, model)) for model in ("dcgan", "gan")),
+    Figure("tuberculosis-gan-20m", tuberculosis, "20m", options=(*DRAW, "gan")),
 )
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from hounsfield.io.formats import Choices as Choices
     from hounsfield.workflow.deidentify import deidentify as deidentify
     from hounsfield.workflow.evaluate import evaluate as evaluate
+    from hounsfield.workflow.generate import generate as generate
     from hounsfield.workflow.inspect import inspect as inspect
     from hounsfield.workflow.plan import propose as propose
     from hounsfield.workflow.predict import Predictor as Predictor
@@ -42,6 +43,7 @@ _WHERE = {
     "Run": "hounsfield.workflow.run",
     "deidentify": "hounsfield.workflow.deidentify",
     "evaluate": "hounsfield.workflow.evaluate",
+    "generate": "hounsfield.workflow.generate",
     "inspect": "hounsfield.workflow.inspect",
     "list_series": "hounsfield.io",
     "predict": "hounsfield.workflow.predict",
@@ -65,6 +67,7 @@ __all__ = [
     "__version__",
     "deidentify",
     "evaluate",
+    "generate",
     "inspect",
     "list_series",
     "predict",

@@ -43,6 +43,7 @@ VERBS = (
     "evaluate",
     "predict",
     "restore",
+    "generate",
     "report",
     "doctor",
 )

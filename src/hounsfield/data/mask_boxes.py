@@ -16,10 +16,20 @@ from hounsfield.data.masks import in_threads
 
 
 def for_task(dataset: Dataset, task: str) -> Dataset:
-    """The dataset as a task wants it: for detection, boxes in the place of masks; for restoration, images alone."""
+    """The dataset as a task wants it: for detection, boxes in the place of masks; for restoration, images alone; for generation,
+    one of several classes for each image, or images alone."""
     if task == "restoration":
         return dataset.without_targets()
+    if task == "generation" and not _classed(dataset):
+        notes = () if dataset.kind is None else ("generation learns from the images alone: their labels are not used",)
+        return replace(dataset.without_targets(), notes=(*dataset.notes, *notes))
     return as_boxes(dataset) if task == "detection" and dataset.kind == "segmentation" else dataset
+
+
+def _classed(dataset: Dataset) -> bool:
+    """Whether every image is of one of several classes."""
+    one = all(isinstance(sample.target, int) for sample in dataset.samples)
+    return dataset.kind == "classification" and len(dataset.classes) > 1 and one
 
 
 def as_boxes(dataset: Dataset) -> Dataset:

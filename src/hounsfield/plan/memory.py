@@ -188,7 +188,8 @@ def _smaller(plan: Plan, may: Callable[..., bool]) -> Iterator[tuple[dict[str, A
     strides = MODELS.load(plan.model).stride(plan.model_options, plan.ndim)
     keys = ("patch",) if plan.grid.size is None else ("patch", "grid.size")
     patch = plan.patch
-    while may(*keys) and (less := _less(patch, strides)) != patch:
+    drawn = TASKS.load(plan.task).KIND == "generator"  # whose size the network was made for
+    while not drawn and may(*keys) and (less := _less(patch, strides)) != patch:
         patch = less
         changes |= {key: list(patch) for key in keys}
         yield dict(changes), plan.override(changes, "")
@@ -255,6 +256,7 @@ def _traced(key: _Key) -> _Traced:
         model = network(plan).train()
         own = [t.untyped_storage() for t in (*model.parameters(), *model.buffers())]
         kept = {id(storage): storage for storage in own}  # a storage that is held keeps its id
+        maps: list[int] = []
 
         def keep(value: Tensor) -> Tensor:
             kept[id(value.untyped_storage())] = value.untyped_storage()
@@ -264,8 +266,12 @@ def _traced(key: _Key) -> _Traced:
         # What depends on values, as the loss of a plug-in may, ends the trace; what was seen so far counts.
         with torch.enable_grad(), hooks, _Autocast(how.amp, key.cuda_amp), suppress(RuntimeError):
             for _, loss_fn in solver.steps(model, _batch(plan, solver)):
-                loss_fn()
-    maps = [storage.nbytes() for storage in kept.values()][len(own) :]
+                try:
+                    loss_fn()
+                finally:  # of several players one after the other, the step that keeps most
+                    held = [storage.nbytes() for storage in kept.values()][len(own) :]
+                    maps = max(maps, held, key=sum)
+                    kept = {id(storage): storage for storage in own}
     weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
     gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     activations = sum(maps) + int(BACKWARD * max(maps, default=0))
@@ -280,7 +286,7 @@ def _target(plan: Plan, solver: Solver, voxels: int) -> int:
         return solver.blank(1).nbytes
     outputs = solver.out_channels
     kind = TASKS.load(plan.task).KIND
-    if kind == "vector":
+    if kind in ("vector", "generator"):
         return 8 * outputs
     if kind == "boxes":
         return 4 * BOXES * (2 * plan.ndim + 1)
@@ -296,6 +302,8 @@ def _batch(plan: Plan, solver: Solver) -> Batch:
         target = solver.blank(size)
     elif kind == "boxes":
         target = torch.zeros(size, BOXES, 2 * plan.ndim + 1)
+    elif kind == "generator":
+        target = torch.zeros(size, dtype=torch.int64)
     elif kind == "vector":
         target = torch.zeros((size, outputs) if getattr(options, "multilabel", False) else (size,), dtype=torch.int64)
     else:

@@ -11,6 +11,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import Fingerprint, Intensity, Spread
 from hounsfield.core.plan import Augment, Class, Grid, Inference, Normalise, Options, Plan, Training
 from hounsfield.models import MODELS
+from hounsfield.plan import generation_rules
 from hounsfield.plan.image_rules import of_images, own_grid, without_norm
 from hounsfield.plan.symmetry import NO_LAYOUT, Likeness
 from hounsfield.tasks import TASKS
@@ -68,6 +69,8 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
             expected="more than one voxel to tell apart",
             fix="check how they were exported",
         )
+    if kind == "generator":
+        return generation_rules.decide(facts, classes, task, model, seed, device)
     grid = own_grid(reasons) if images else _grid(facts, kind, device, reasons)
     patch = grid.size if grid.size is not None else _patch(facts, grid, device, reasons)
     decision = member.rules(facts)
@@ -114,7 +117,8 @@ def _named(options: type[Options], model: str, name: str, reasons: dict[str, str
 
 
 def check(plan: Plan) -> None:
-    """Raises InputError UNSUPPORTED_PAIR for a network that cannot do the task, BAD_PLAN for values that exclude each other."""
+    """Raises InputError UNSUPPORTED_PAIR for a network that cannot do it, BAD_PLAN for values that exclude each other, or as
+    `generation_rules.check` does."""
     task, model = TASKS.load(plan.task), MODELS.load(plan.model)
     if task.KIND != model.OUTPUT:
         raise InputError(
@@ -124,6 +128,8 @@ def check(plan: Plan) -> None:
             expected=f"a {task.KIND} output for {plan.task}",
             fix=f"--model {task.MODEL}",
         )
+    if task.KIND == "generator":
+        generation_rules.check(plan)
     multiple = model.stride(plan.model_options, plan.ndim)
     if any(p % m for p, m in zip(plan.patch, multiple, strict=True)):
         nearest = [max(m, round(p / m) * m) for p, m in zip(plan.patch, multiple, strict=True)]

@@ -120,9 +120,17 @@ def predict(
     split: only the cases of this part ("train", "val", "test"), as the dataset gives it, or as the run drew it.
     choices: how inputs are read that leave one.
     Raises InputError OUTPUT_COLLISION, OUTPUT_EXISTS, BAD_OPTION (DICOM results of images that are not DICOM), MISSING_EXTRA
-    before any work is done.
+    before any work is done; UNSUPPORTED_PAIR for a run that predicts nothing.
     """
     opened = run if isinstance(run, Run) else Run(run)
+    if TASKS.load(opened.plan.task).KIND == "generator":
+        raise InputError(
+            "UNSUPPORTED_PAIR",
+            opened.root,
+            found="a run that draws images",
+            expected="one that says something of images",
+            fix="draw with hounsfield generate RUN",
+        )
     kinds = results.kinds_of(to, opened.plan.task)
     # Whether a DICOM series has a label does not matter here, unless a part of a labelled dataset is meant; nor what boxes are
     # worth.

@@ -15,6 +15,8 @@ from hounsfield.core.plan import Class
 T = TypeVar("T", bound=np.generic)
 RGB = npt.NDArray[np.uint8]
 TALLEST = 320  # pixels: smaller pictures are enlarged by whole factors
+TILE = 128  # pixels: of pictures side by side
+GAP = 2  # pixels between them
 
 
 def picture(image: Image, at: int | None = None) -> RGB:
@@ -62,6 +64,19 @@ def heat(image: Image, heatmap: Image, at: int | None = None) -> RGB:
     )
     mixed = plain * (1 - 0.55 * strength) + 255 * colour * 0.55 * strength
     return np.concatenate([plain, mixed.clip(0, 255).astype(np.uint8)], axis=1)
+
+
+def mosaic(tiles: Sequence[RGB], across: int) -> RGB:
+    """(H, W, 3): tiles of one size in rows of `across`, in reading order, small ones enlarged by a whole factor, on white."""
+    factor = max(1, TILE // max(tiles[0].shape[:2]))
+    height, width = (factor * n for n in tiles[0].shape[:2])
+    across = min(across, len(tiles))
+    down = -(-len(tiles) // across)
+    out = np.full((down * (height + GAP) - GAP, across * (width + GAP) - GAP, 3), 255, dtype=np.uint8)
+    for k, tile in enumerate(tiles):
+        top, left = k // across * (height + GAP), k % across * (width + GAP)
+        out[top : top + height, left : left + width] = tile.repeat(factor, axis=0).repeat(factor, axis=1)
+    return out
 
 
 def enlarge(picture: npt.NDArray[T], like: tuple[int, ...] | None = None) -> npt.NDArray[T]:
