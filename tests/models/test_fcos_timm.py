@@ -81,3 +81,19 @@ def test_names_and_dimensions_are_checked_as_for_classification() -> None:
         built("resnet81")
     with pytest.raises(InputError, match=r"UNSUPPORTED_PAIR --model fcos_timm:resnet18: found 3D images, .*--model fcos$"):
         fcos_timm.build(fcos_timm.Options(), 1, 2, 3)
+
+
+@pytest.mark.parametrize("name", ["mixnet_s", "mobilenetv3_small_050", "hrnet_w18_small"])
+def test_families_that_cut_their_networks_in_their_own_ways_serve_as_well(name: str) -> None:
+    with torch.device("meta"):
+        maps = built(name, 4).eval()(torch.zeros(1, 1, 64, 96))
+    assert [tuple(m.shape[2:]) for m in maps] == [(64 // s, 96 // s) for s in (4, 8, 16, 32)]
+
+
+def test_maps_that_do_not_cover_the_image_are_refused() -> None:
+    """Convolutions without padding leave its border out."""
+    with torch.device("meta"):
+        network = built("inception_v4").eval()
+        with pytest.raises(InputError, match=r"found maps of \[\(9, 17\), .*expected whole strides \[8, 16, 32\]") as caught:
+            network(torch.zeros(1, 1, 96, 160))
+    assert caught.value.code == "UNSUPPORTED_PAIR"

@@ -96,7 +96,8 @@ def test_activations_are_what_autograd_keeps_of_a_real_step(task: str, amp: bool
 
 
 @pytest.mark.parametrize(
-    ("name", "amp"), [("resnet18", False), ("resnet18", True), ("test_convnext", False), ("test_vit", False)]
+    ("name", "amp"),
+    [("resnet18", False), ("resnet18", True), ("test_convnext", False), ("test_vit", False), ("efficientvit_b0", False)],
 )
 def test_activations_of_networks_by_name_are_those_of_a_real_step(name: str, amp: bool) -> None:
     side = {f"spacing_{key}": (1.0, 1.0) for key in ("min", "median", "max")}

@@ -48,7 +48,7 @@ class OnNamed(Detector):
         # After what Detector initialises: timm has its own way for each network.
         self.features: nn.Module = features
         self.shown, self.where = shown, f"--model fcos_timm:{options.name}"
-        self.channels_last = features.output_fmt == "NHWC"
+        self.channels_last = getattr(features, "output_fmt", "NCHW") == "NHWC"
         self.first = first
         if first is not None:
             initialise(first)
@@ -56,7 +56,12 @@ class OnNamed(Detector):
     def levels(self, x: Tensor) -> list[Tensor]:
         maps = named.applied(self.features, x, self.where)
         taken = [maps[k].movedim(-1, 1) if self.channels_last else maps[k] for k in self.shown]
-        return taken if self.first is None else [self.first(x), *taken]
+        taken = taken if self.first is None else [self.first(x), *taken]
+        strides = STRIDES[-len(taken) :]
+        if any(m.shape[2:] != tuple(n // s for n in x.shape[2:]) for m, s in zip(taken, strides, strict=True)):
+            found = f"maps of {[tuple(m.shape[2:]) for m in taken]} from {tuple(x.shape[2:])}"
+            raise named.unsuitable(self.where, found, f"whole strides {list(strides)}", EXAMPLE)
+        return taken
 
 
 def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from hounsfield.core.errors import ResourceError
@@ -252,7 +253,23 @@ def _traced(key: _Key) -> _Traced:
     """One part of one step, on tensors without storage."""
     plan, how = key.plan, key.plan.training
     solver = TASKS.load(plan.task).Solver(plan)
-    with torch.device("meta"):
+    model, maps = _kept(key, solver, "meta", how.batch)
+    if maps is None:  # a network that wants values: two samples stand for the batch
+        few = min(2, how.batch)
+        model, some = _kept(key, solver, "cpu", few)
+        maps = [math.ceil(count * how.batch / few) for count in some or ()]
+    weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
+    gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    activations = sum(maps) + int(BACKWARD * max(maps, default=0))
+    one = math.prod(plan.patch if plan.grid.size is not None else margin(plan.patch, plan.augment))
+    sample = len(plan.channels) * 4 * one + _target(plan, solver, one)
+    return _Traced(weights, gradients, activations, how.batch * how.accumulate * sample)
+
+
+def _kept(key: _Key, solver: Solver, device: str, size: int) -> tuple[nn.Module, list[int] | None]:
+    """The network, and bytes of each map that autograd keeps of one step of `size` samples; None where it gave no answer."""
+    plan, amp = key.plan, key.plan.training.amp
+    with torch.device(device):
         model = network(plan).train()
         own = [t.untyped_storage() for t in (*model.parameters(), *model.buffers())]
         kept = {id(storage): storage for storage in own}  # a storage that is held keeps its id
@@ -262,22 +279,19 @@ def _traced(key: _Key) -> _Traced:
             kept[id(value.untyped_storage())] = value.untyped_storage()
             return value
 
+        answers = [TASKS.load(plan.task).KIND == "generator"]  # whose parts are asked, not the whole
+        model.register_forward_hook(lambda *_: answers.append(True))
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)
-        # What depends on values, as the loss of a plug-in may, ends the trace; what was seen so far counts.
-        with torch.enable_grad(), hooks, _Autocast(how.amp, key.cuda_amp), suppress(RuntimeError):
-            for _, loss_fn in solver.steps(model, _batch(plan, solver)):
+        # A loss that depends on values ends the trace; what was seen so far counts.
+        with torch.enable_grad(), hooks, _AsTrained(amp, key.cuda_amp), suppress(RuntimeError):
+            for _, loss_fn in solver.steps(model, _batch(plan, solver, size)):
                 try:
                     loss_fn()
                 finally:  # of several players one after the other, the step that keeps most
                     held = [storage.nbytes() for storage in kept.values()][len(own) :]
                     maps = max(maps, held, key=sum)
                     kept = {id(storage): storage for storage in own}
-    weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
-    gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    activations = sum(maps) + int(BACKWARD * max(maps, default=0))
-    one = math.prod(plan.patch if plan.grid.size is not None else margin(plan.patch, plan.augment))
-    sample = len(plan.channels) * 4 * one + _target(plan, solver, one)
-    return _Traced(weights, gradients, activations, how.batch * how.accumulate * sample)
+    return model, maps if any(answers) else None
 
 
 def _target(plan: Plan, solver: Solver, voxels: int) -> int:
@@ -293,10 +307,10 @@ def _target(plan: Plan, solver: Solver, voxels: int) -> int:
     return voxels * (outputs if getattr(plan.task_options, "regions", False) else 1)
 
 
-def _batch(plan: Plan, solver: Solver) -> Batch:
-    """One part of a batch as the task encodes it."""
-    size, options, outputs = plan.training.batch, plan.task_options, solver.out_channels
-    image = torch.empty(size, len(plan.channels), *plan.patch)
+def _batch(plan: Plan, solver: Solver, size: int) -> Batch:
+    """`size` samples as the task encodes them."""
+    options, outputs = plan.task_options, solver.out_channels
+    image = torch.zeros(size, len(plan.channels), *plan.patch)
     kind = TASKS.load(plan.task).KIND
     if isinstance(solver, Posing):
         target = solver.blank(size)
@@ -312,8 +326,9 @@ def _batch(plan: Plan, solver: Solver) -> Batch:
     return Batch(image, target, ("",) * size)
 
 
-class _Autocast(TorchFunctionMode):
-    """What torch.autocast to bfloat16 does to layers, which on tensors without storage does nothing. cuda: as it does there."""
+class _AsTrained(TorchFunctionMode):
+    """What tensors without storage do otherwise: torch.autocast to bfloat16 (active; cuda: as it does there), and attention, of
+    which the fused kernels keep no table of all pairs."""
 
     def __init__(self, active: bool, cuda: bool) -> None:
         super().__init__()
@@ -324,6 +339,8 @@ class _Autocast(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kind, kwargs = self.to.get(getattr(func, "__name__", "")), kwargs or {}
+        if func is F.scaled_dot_product_attention and args[0].is_meta and args[0].ndim == 4:
+            func = _fused_attention
         if kind is None:
             return func(*args, **kwargs)
 
@@ -331,6 +348,11 @@ class _Autocast(TorchFunctionMode):
             return value.to(kind) if isinstance(value, Tensor) and value.is_floating_point() else value
 
         return func(*map(cast, args), **{name: cast(value) for name, value in kwargs.items()})
+
+
+def _fused_attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **_: Any) -> Tensor:
+    out: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=attn_mask)[0]
+    return out
 
 
 def _fields(path: Path) -> dict[str, int]:
