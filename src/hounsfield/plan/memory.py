@@ -33,11 +33,12 @@ from hounsfield.core.errors import ResourceError
 from hounsfield.core.plan import Plan
 from hounsfield.data.augment import margin
 from hounsfield.data.cache import HELD
-from hounsfield.data.loader import AHEAD, Batch
+from hounsfield.data.loader import AHEAD
 from hounsfield.models import MODELS
+from hounsfield.plan.blank import blank_batch, target_bytes
 from hounsfield.plan.budget import CHOSEN
 from hounsfield.plan.network import network
-from hounsfield.tasks import TASKS, Posing, Solver
+from hounsfield.tasks import TASKS, Solver
 
 MIB, GIB = 2**20, 2**30
 # Of the overhead on a CPU; see above.
@@ -49,7 +50,6 @@ CONTEXT = GIB // 2  # of CUDA itself
 WORKSPACE = GIB // 4
 CACHED = 0.25  # of activations and gradients
 COMFORT = 0.8  # of an accelerator's memory that is filled by choice
-BOXES = 32  # of an image, for the target's size
 BACKWARD = 1.5  # times the largest map, when the backward pass begins
 GROWTH = 4  # times the batch of the rules that an accelerator with room gets
 SMALLEST_SIDE = 16  # voxels that a smaller window keeps along an axis
@@ -262,7 +262,7 @@ def _traced(key: _Key) -> _Traced:
     gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     activations = sum(maps) + int(BACKWARD * max(maps, default=0))
     one = math.prod(plan.patch if plan.grid.size is not None else margin(plan.patch, plan.augment))
-    sample = len(plan.channels) * 4 * one + _target(plan, solver, one)
+    sample = len(plan.channels) * 4 * one + target_bytes(plan, solver, one)
     return _Traced(weights, gradients, activations, how.batch * how.accumulate * sample)
 
 
@@ -284,7 +284,7 @@ def _kept(key: _Key, solver: Solver, device: str, size: int) -> tuple[nn.Module,
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)
         # A loss that depends on values ends the trace; what was seen so far counts.
         with torch.enable_grad(), hooks, _AsTrained(amp, key.cuda_amp), suppress(RuntimeError):
-            for _, loss_fn in solver.steps(model, _batch(plan, solver, size)):
+            for _, loss_fn in solver.steps(model, blank_batch(plan, solver, size)):
                 try:
                     loss_fn()
                 finally:  # of several players one after the other, the step that keeps most
@@ -292,38 +292,6 @@ def _kept(key: _Key, solver: Solver, device: str, size: int) -> tuple[nn.Module,
                     maps = max(maps, held, key=sum)
                     kept = {id(storage): storage for storage in own}
     return model, maps if any(answers) else None
-
-
-def _target(plan: Plan, solver: Solver, voxels: int) -> int:
-    """Bytes of one sample's target."""
-    if isinstance(solver, Posing):
-        return solver.blank(1).nbytes
-    outputs = solver.out_channels
-    kind = TASKS.load(plan.task).KIND
-    if kind in ("vector", "generator"):
-        return 8 * outputs
-    if kind == "boxes":
-        return 4 * BOXES * (2 * plan.ndim + 1)
-    return voxels * (outputs if getattr(plan.task_options, "regions", False) else 1)
-
-
-def _batch(plan: Plan, solver: Solver, size: int) -> Batch:
-    """`size` samples as the task encodes them."""
-    options, outputs = plan.task_options, solver.out_channels
-    image = torch.zeros(size, len(plan.channels), *plan.patch)
-    kind = TASKS.load(plan.task).KIND
-    if isinstance(solver, Posing):
-        target = solver.blank(size)
-    elif kind == "boxes":
-        target = torch.zeros(size, BOXES, 2 * plan.ndim + 1)
-    elif kind == "generator":
-        target = torch.zeros(size, dtype=torch.int64)
-    elif kind == "vector":
-        target = torch.zeros((size, outputs) if getattr(options, "multilabel", False) else (size,), dtype=torch.int64)
-    else:
-        regions = outputs if getattr(options, "regions", False) else 1
-        target = torch.zeros(size, regions, *plan.patch, dtype=torch.uint8)
-    return Batch(image, target, ("",) * size)
 
 
 class _AsTrained(TorchFunctionMode):
