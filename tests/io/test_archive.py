@@ -61,7 +61,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: py
 
 
 def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archive, "_MOST_FILES", 3)
+    monkeypatch.setattr(archive, "MOST_FILES", 3)
     refused("EXPANDS_TOO_FAR", packed(tmp_path / "a.zip", *((str(k), b"1") for k in range(4))))
 
 

@@ -142,7 +142,7 @@ def test_a_claim_of_more_than_the_archive_holds(tmp_path: Path) -> None:
 
 
 def test_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tar, "_MOST_FILES", 3)
+    monkeypatch.setattr(tar, "MOST_FILES", 3)
     refused("EXPANDS_TOO_FAR", packed(tmp_path / "a.tar", *((str(k), b"1") for k in range(4))))
 
 

@@ -137,6 +137,23 @@ def test_an_xray_has_a_flat_report(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert sample.target.corners.tolist() == [[6, 8, 9, 11]]
 
 
+@pytest.mark.parametrize("kinds", ["json", "json,nifti,png"])
+def test_an_image_is_read_once_whatever_becomes_of_it(kinds: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = seeing(tmp_path / "run", 2, monkeypatch)
+    for name in "ab":
+        picture(tmp_path / "in" / f"{name}.png", [(4, 6)], [1])
+    read: list[str] = []
+    whole = io.read
+
+    def told(path: Path, *more: Any) -> Image:
+        read.append(path.name)
+        return whole(path, *more)
+
+    monkeypatch.setattr(io, "read", told)
+    predict(run, [tmp_path / "in"], tmp_path / "out", to=kinds, device="cpu")
+    assert read.count("b.png") == 1  # of the first one the channels are looked up beforehand
+
+
 def test_boxes_below_the_plan_s_score_are_in_lists_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seeing(tmp_path / "run", 2, monkeypatch)
     run = untrained(tmp_path / "strict", plan(2, 16).override({"task_options.sure": 0.99}, "a test"))

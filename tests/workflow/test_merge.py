@@ -140,6 +140,8 @@ def drawn(folder: Path, classes: tuple[str, ...], seeds: Iterable[int]) -> None:
         for name in classes:
             (value,) = (c.value for c in ORGANS if c.name == name)
             for y, x, bottom, right in Boxes.around(case.organs.array[0], (value,)).corners.astype(int).tolist():
+                if min(bottom - y, right - x) < 2:  # equal corners are taken for a slip
+                    continue
                 corners = f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax>"
                 items += f"<object><name>{name}</name><bndbox>{corners}</bndbox></object>"
         size = "<size><width>96</width><height>96</height></size>"

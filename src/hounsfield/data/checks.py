@@ -222,24 +222,18 @@ def training(
 ) -> Iterator[Finding]:
     """A training part with nothing to learn from: NO_FOREGROUND, ONE_CLASS."""
     present = sum(n > 0 for n in classes["train"].values())
-    if dataset.kind == "segmentation" and not present:
-        masks = ", ".join(f"{empty[p]} of {len(getattr(split, p))} {p} masks empty" for p in PARTS if getattr(split, p))
+    masks = dataset.kind == "segmentation"
+    if (masks or dataset.kind == "detection") and not present:
+        parts = (f"{empty[p]} of {len(getattr(split, p))} {p} masks empty" for p in PARTS if getattr(split, p))
         yield Finding(
             severity="error",
             code="NO_FOREGROUND",
             where=str(dataset.root),
-            found=masks,
-            expected="at least one training mask with a labelled voxel",
-            fix="check that the masks are the right files and the split the right one",
-        )
-    if dataset.kind == "detection" and not present:
-        yield Finding(
-            severity="error",
-            code="NO_FOREGROUND",
-            where=str(dataset.root),
-            found=f"no box in any of {counted(len(split.train), 'training image')}",
-            expected="at least one training image with a box",
-            fix="check that the annotations are the right files, mend the split, or draw it with another --seed",
+            found=", ".join(parts) if masks else f"no box in any of {counted(len(split.train), 'training image')}",
+            expected=f"at least one training {'mask with a labelled voxel' if masks else 'image with a box'}",
+            fix="check that the masks are the right files and the split the right one"
+            if masks
+            else "check that the annotations are the right files, mend the split, or draw it with another --seed",
         )
     if dataset.kind == "classification" and not dataset.multilabel and present < 2:
         ranked = sorted(classes["train"].items(), key=lambda item: -item[1])

@@ -24,6 +24,7 @@ SPLITS: Final[dict[str, Split]] = {
     **dict.fromkeys(("test", "testing", "ts"), "test"),
 }
 RGB: Final = ("red", "green", "blue")
+NAMED: Final = 5  # names that a sentence lists
 
 
 @dataclass(frozen=True)
@@ -153,3 +154,8 @@ def _chosen(folder: Path, wanted: str, headers: Iterable[series.Header]) -> set[
 @cache
 def _suffixes() -> tuple[str, ...]:
     return tuple(s for member in FORMATS.all().values() for s in member.SUFFIXES)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names of a sentence: "a, b, c, d, e, ..."."""
+    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")

@@ -12,12 +12,12 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from hounsfield.core.errors import InputError
 from hounsfield.io import limits
 from hounsfield.io.arrays import ZIP_FAULTS
+from hounsfield.io.checksum import PIECE
 
 ZIP = b"PK\x03\x04"
 
 _LOOKS = 50  # files of an archive that are looked at
-_MOST_FILES = 200_000
-_PIECE = 1 << 20
+MOST_FILES = 200_000
 
 
 @contextmanager
@@ -85,12 +85,12 @@ def _checked(path: Path, members: Sequence[zipfile.ZipInfo]) -> int:
             )
     total, size = sum(m.file_size for m in members), path.stat().st_size
     allowed = min(limits.max_bytes(), limits.DEFLATE_RATIO * size)
-    if total > allowed or len(members) > _MOST_FILES:
+    if total > allowed or len(members) > MOST_FILES:
         raise InputError(
             "EXPANDS_TOO_FAR",
             path,
             found=f"{len(members)} files of {limits.size_text(total)} in an archive of {limits.size_text(size)}",
-            expected=f"at most {_MOST_FILES} files and {limits.size_text(allowed)}",
+            expected=f"at most {MOST_FILES} files and {limits.size_text(allowed)}",
             fix="check where it came from; a true archive needs a higher HOUNSFIELD_MAX_GIB",
         )
     return total
@@ -101,7 +101,7 @@ def _extract(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, targ
     target.parent.mkdir(parents=True, exist_ok=True)
     left = member.file_size
     with archive.open(member) as source, target.open("wb") as out:
-        while piece := source.read(min(_PIECE, left + 1)):
+        while piece := source.read(min(PIECE, left + 1)):
             left -= len(piece)
             if left < 0:
                 raise InputError(

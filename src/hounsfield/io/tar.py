@@ -8,10 +8,8 @@ from pathlib import Path, PurePosixPath
 
 from hounsfield.core.errors import InputError
 from hounsfield.io import limits
-from hounsfield.io.archive import leaves
+from hounsfield.io.archive import MOST_FILES, leaves
 from hounsfield.io.checksum import PIECE, md5
-
-_MOST_FILES = 200_000
 
 
 def unpack(path: Path, folder: Path, progress: Callable[[int, int], None]) -> dict[str, tuple[int, str]]:
@@ -70,12 +68,12 @@ def _checked(path: Path, members: Sequence[tarfile.TarInfo]) -> list[tarfile.Tar
         if not member.isreg() and not member.isdir():
             raise _unsafe(path, "a link in the archive" if member.islnk() or member.issym() else "a device in the archive")
     total, size = sum(member.size for member in members), path.stat().st_size
-    if total > size or len(members) > _MOST_FILES:
+    if total > size or len(members) > MOST_FILES:
         raise InputError(
             "EXPANDS_TOO_FAR",
             path,
             found=f"{len(members)} files of {limits.size_text(total)} in an archive of {limits.size_text(size)}",
-            expected=f"at most {_MOST_FILES} files, and no more bytes than the archive has",
+            expected=f"at most {MOST_FILES} files, and no more bytes than the archive has",
             fix="check where it came from",
         )
     return [m for m in members if m.isreg() and not any(part.startswith(".") for part in PurePosixPath(m.name).parts)]

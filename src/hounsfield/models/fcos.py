@@ -14,12 +14,10 @@ from torch import nn
 
 from hounsfield.core import plan
 from hounsfield.models.parts import pyramid
-from hounsfield.models.parts.blocks import GROUP, STANDARDISED_CONV, ConvBlock, ResidualBlock, Style, group_norm
+from hounsfield.models.parts.blocks import GROUP, STANDARDISED, ConvBlock, ResidualBlock
 from hounsfield.models.parts.pyramid import Detector
 
 OUTPUT: Literal["boxes"] = "boxes"
-
-STYLE = Style(STANDARDISED_CONV, group_norm, lambda: nn.ReLU(inplace=True))
 
 
 class Options(plan.Options):
@@ -46,13 +44,13 @@ def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> n
     """See Detector; out_channels: classes."""
     steps = pyramid.steps(options.strides, ndim)
     widths = pyramid.widths(options.width, options.max_width, len(steps))
-    stages: list[nn.Module] = [ConvBlock(STYLE, in_channels, widths[0], (5,) * ndim, steps[0])]
+    stages: list[nn.Module] = [ConvBlock(STANDARDISED, in_channels, widths[0], (5,) * ndim, steps[0])]
     for k in range(1, len(steps)):
-        first = ResidualBlock(STYLE, widths[k - 1], widths[k], (3,) * ndim, steps[k])
-        more = (ResidualBlock(STYLE, widths[k], widths[k], (3,) * ndim, (1,) * ndim) for _ in range(options.blocks - 1))
+        first = ResidualBlock(STANDARDISED, widths[k - 1], widths[k], (3,) * ndim, steps[k])
+        more = (ResidualBlock(STANDARDISED, widths[k], widths[k], (3,) * ndim, (1,) * ndim) for _ in range(options.blocks - 1))
         stages.append(nn.Sequential(first, *more))
     wide = 2 * options.width
-    return Detector(STYLE, stages, widths, options.finest, stride(options, ndim), wide, options.depth, out_channels)
+    return Detector(STANDARDISED, stages, widths, options.finest, stride(options, ndim), wide, options.depth, out_channels)
 
 
 def stride(options: Options, ndim: int) -> tuple[int, ...]:

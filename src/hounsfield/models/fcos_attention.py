@@ -15,12 +15,11 @@ from torch import nn
 from hounsfield.core import plan
 from hounsfield.models.parts import pyramid
 from hounsfield.models.parts.attention import AttentionBlock
-from hounsfield.models.parts.blocks import STANDARDISED_CONV, ConvBlock, ResidualBlock, Style, group_norm
+from hounsfield.models.parts.blocks import STANDARDISED, ConvBlock, ResidualBlock
 from hounsfield.models.parts.pyramid import Detector
 
 OUTPUT: Literal["boxes"] = "boxes"
 
-STYLE = Style(STANDARDISED_CONV, group_norm, lambda: nn.ReLU(inplace=True))
 UNIT = 32  # channels: a head of attention, or two
 CONVOLVED = 2  # levels before attention begins
 
@@ -49,19 +48,19 @@ def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> n
     steps = pyramid.steps(options.strides, ndim)
     widths = pyramid.widths(options.width, options.max_width, len(steps))
     window = (options.window if ndim == 2 else max(2, options.window // 2),) * ndim
-    stages: list[nn.Module] = [ConvBlock(STYLE, in_channels, widths[0], (5,) * ndim, steps[0])]
+    stages: list[nn.Module] = [ConvBlock(STANDARDISED, in_channels, widths[0], (5,) * ndim, steps[0])]
     for k in range(1, len(steps)):
         blocks: list[nn.Module] = []
         if k < CONVOLVED:
-            blocks.append(ResidualBlock(STYLE, widths[k - 1], widths[k], (3,) * ndim, steps[k]))
+            blocks.append(ResidualBlock(STANDARDISED, widths[k - 1], widths[k], (3,) * ndim, steps[k]))
             more = options.blocks - 1
-            blocks += [ResidualBlock(STYLE, widths[k], widths[k], (3,) * ndim, (1,) * ndim) for _ in range(more)]
+            blocks += [ResidualBlock(STANDARDISED, widths[k], widths[k], (3,) * ndim, (1,) * ndim) for _ in range(more)]
         else:
-            blocks.append(ConvBlock(STYLE, widths[k - 1], widths[k], (3,) * ndim, steps[k]))
+            blocks.append(ConvBlock(STANDARDISED, widths[k - 1], widths[k], (3,) * ndim, steps[k]))
             blocks += [AttentionBlock(widths[k], window, shift=bool(b % 2)) for b in range(options.blocks)]
         stages.append(nn.Sequential(*blocks))
     wide = 2 * options.width
-    return Detector(STYLE, stages, widths, options.finest, stride(options, ndim), wide, options.depth, out_channels)
+    return Detector(STANDARDISED, stages, widths, options.finest, stride(options, ndim), wide, options.depth, out_channels)
 
 
 def stride(options: Options, ndim: int) -> tuple[int, ...]:

@@ -16,12 +16,11 @@ from torch import Tensor, nn
 
 from hounsfield.core import plan
 from hounsfield.models.parts import named
-from hounsfield.models.parts.blocks import GROUP, STANDARDISED_CONV, ConvBlock, Style, group_norm, initialise
+from hounsfield.models.parts.blocks import GROUP, STANDARDISED, ConvBlock, initialise
 from hounsfield.models.parts.pyramid import PLACES, Detector
 
 OUTPUT: Literal["boxes"] = "boxes"
 
-STYLE = Style(STANDARDISED_CONV, group_norm, lambda: nn.ReLU(inplace=True))
 STRIDES = (2, 4, 8, 16, 32)
 EXAMPLE = f"fcos_timm:{named.DEFAULT}"
 
@@ -44,7 +43,7 @@ class OnNamed(Detector):
         self, options: Options, features: Any, first: nn.Module | None, shown: list[int], channels: list[int], classes: int
     ) -> None:
         whole = (STRIDES[-1],) * 2
-        super().__init__(STYLE, (), channels, 1, whole, options.channels, options.depth, classes)
+        super().__init__(STANDARDISED, (), channels, 1, whole, options.channels, options.depth, classes)
         # After what Detector initialises: timm has its own way for each network.
         self.features: nn.Module = features
         self.shown, self.where = shown, f"--model fcos_timm:{options.name}"
@@ -88,7 +87,7 @@ def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> n
     first: nn.Module | None = None
     if wanted[0] not in at:
         channels.insert(0, options.channels // 2)
-        first = ConvBlock(STYLE, in_channels, channels[0], (5, 5), (2, 2))
+        first = ConvBlock(STANDARDISED, in_channels, channels[0], (5, 5), (2, 2))
     return OnNamed(options, features, first, shown, channels, out_channels)
 
 

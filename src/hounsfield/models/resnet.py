@@ -25,17 +25,14 @@ from hounsfield.core import plan
 from hounsfield.models.parts.blocks import (
     GROUP,
     MAX_POOL,
-    STANDARDISED_CONV,
+    STANDARDISED,
     ConvBlock,
     ResidualBlock,
-    Style,
-    group_norm,
     initialise,
 )
 
 OUTPUT: Literal["vector"] = "vector"
 
-STYLE = Style(STANDARDISED_CONV, group_norm, lambda: nn.ReLU(inplace=True))
 # Longest side, by dimensions, that keeps its size in the stem: above, full-size maps cost more than they tell.
 SMALL_IMAGE = {2: 96, 3: 40}
 
@@ -64,7 +61,7 @@ class ResNet(nn.Module):
             stage = []
             for block in range(blocks):
                 step = 2 if level > 0 and block == 0 else 1
-                stage.append(ResidualBlock(STYLE, channels, width, (3,) * ndim, (step,) * ndim))
+                stage.append(ResidualBlock(STANDARDISED, channels, width, (3,) * ndim, (step,) * ndim))
                 channels = width
             stages.append(nn.Sequential(*stage))
         self.stages = nn.Sequential(*stages)
@@ -80,8 +77,8 @@ class ResNet(nn.Module):
 
 def _stem(options: Options, in_channels: int, ndim: int) -> nn.Module:
     if options.stem == "small":
-        return ConvBlock(STYLE, in_channels, options.width, (3,) * ndim, (1,) * ndim)
-    return nn.Sequential(ConvBlock(STYLE, in_channels, options.width, (7,) * ndim, (2,) * ndim), MAX_POOL[ndim](3, 2, 1))
+        return ConvBlock(STANDARDISED, in_channels, options.width, (3,) * ndim, (1,) * ndim)
+    return nn.Sequential(ConvBlock(STANDARDISED, in_channels, options.width, (7,) * ndim, (2,) * ndim), MAX_POOL[ndim](3, 2, 1))
 
 
 def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:

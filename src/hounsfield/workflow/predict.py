@@ -152,10 +152,11 @@ def predict(
     author = results.author_of(opened)
     table: list[tuple[Sample, Prediction]] = []
     written: list[Path] = []
-    own = results.is_own(kinds, opened.plan.task)
+    own, shown = results.is_own(kinds, opened.plan.task), results.shows(kinds, opened.plan.task)
     for sample in track(console, "predicting", samples):
-        prediction = predictor(sample)
-        written += results.write(kinds, predictor, author, sample, prediction, folder)
+        case = predictor.read(sample) if shown else sample  # kept only where it is needed again
+        prediction = predictor(case)
+        written += results.write(kinds, predictor, author, sample, case, prediction, folder)
         path = predictor.solver.write(prediction, sample, folder) if own else None
         if path is not None:
             written.append(path)

@@ -37,6 +37,7 @@ KINDS: Final = {
     "detection": ("json", "nifti", "png", "coco", "sr", "sc"),
 }
 _DICOM: Final = ("seg", "sr", "pm", "sc")
+_SHOWING: Final = ("pm", "sc")  # of these, what is made from the image once more
 # Of the kinds that make a file for each case, their endings.
 _ENDINGS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     "segmentation": {"nifti": (".nii.gz", ".png")},
@@ -57,9 +58,9 @@ class Predicts(Protocol):
     plan: Plan
     solver: Solver
 
-    def read(self, case: Sample) -> Image: ...
+    def read(self, case: Image | Sample) -> Image: ...
 
-    def maps(self, case: Sample) -> Image: ...
+    def maps(self, case: Image | Sample) -> Image: ...
 
 
 def kinds_of(to: str | None, task: str) -> tuple[str, ...]:
@@ -145,20 +146,40 @@ def author_of(run: Run) -> Author:
     return Author(f"{run.plan.task} with {run.plan.network}", hounsfield.__version__, digest.hexdigest()[:16])
 
 
+def shows(kinds: Sequence[str], task: str) -> bool:
+    """Whether something among `kinds` needs the image itself, once it is predicted."""
+    return any(kind in _SHOWING or (task == "detection" and kind in box_results.FILES) for kind in kinds)
+
+
 def write(
-    kinds: Sequence[str], predictor: Predicts, author: Author, sample: Sample, prediction: Prediction, folder: Path
+    kinds: Sequence[str],
+    predictor: Predicts,
+    author: Author,
+    sample: Sample,
+    case: Image | Sample,
+    prediction: Prediction,
+    folder: Path,
 ) -> list[Path]:
     """What is made of each case beside the task's own files: the DICOM objects among `kinds` as `<id>.<kind>.dcm` below
-    `folder`, and of boxes label images and pictures. Raises InputError MISSING_TAG, BAD_HEADER."""
+    `folder`, and of boxes label images and pictures. case: the sample, or its image where that was read.
+
+    Raises InputError MISSING_TAG, BAD_HEADER.
+    """
     made: list[Path] = []
     if isinstance(prediction, Boxes) and any(kind in box_results.FILES for kind in kinds):
-        made = box_results.write(kinds, _detector(predictor), predictor.read(sample), prediction, folder / sample.id)
+        made = box_results.write(kinds, _detector(predictor), predictor.read(case), prediction, folder / sample.id)
     wanted = [kind for kind in kinds if kind in _DICOM]
-    return [*made, *_dicom(wanted, predictor, author, sample, prediction, folder)] if wanted else made
+    return [*made, *_dicom(wanted, predictor, author, sample, case, prediction, folder)] if wanted else made
 
 
 def _dicom(
-    wanted: Sequence[str], predictor: Predicts, author: Author, sample: Sample, prediction: Prediction, folder: Path
+    wanted: Sequence[str],
+    predictor: Predicts,
+    author: Author,
+    sample: Sample,
+    case: Image | Sample,
+    prediction: Prediction,
+    folder: Path,
 ) -> list[Path]:
     path, choices = _place(sample)
     classes = predictor.plan.classes
@@ -172,9 +193,9 @@ def _dicom(
             found = _found(predictor, prediction)
             made["sr"] = report.report(origin, found, author, mask)
         if "pm" in wanted:
-            made["pm"] = maps.probability_map(origin, predictor.maps(sample), classes, author)
+            made["pm"] = maps.probability_map(origin, predictor.maps(case), classes, author)
         if "sc" in wanted:
-            picture = predictor.solver.draw(predictor.read(sample), None, prediction)
+            picture = predictor.solver.draw(predictor.read(case), None, prediction)
             made["sc"] = pictures.secondary_capture(origin, picture, author)
     return [write_dicom(result, folder / f"{sample.id}.{kind}.dcm") for kind, result in made.items()]
 

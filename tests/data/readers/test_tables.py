@@ -237,6 +237,9 @@ def test_rows_without_an_image_and_slips_are_refused(folder: Folder) -> None:
     assert "1 rows without an image (gone)" in refused("UNPAIRED", path)
     rows = "".join(f"{'ab'[k % 2]},{k % 2},{1 - k % 2}\n" for k in range(200))
     assert "'0.5' in row 203, column 'NV'" in refused("BAD_MANIFEST", folder("c.png", t=f"image,MEL,NV\n{rows}\nc,1,0.5\n"))
+    early = "".join(f"{k},{k % 2},{'x' if k == 1 else 1 - k % 2}\n" for k in range(20))
+    path = folder(" ".join(f"{k}.png" for k in range(20)), t=f"image,MEL,NV\n{early}")
+    assert "'x' in row 3, column 'NV'" in refused("BAD_MANIFEST", path)
     assert tables.match(folder("", t="image,label\na,\nb,\n")).found is None
 
 

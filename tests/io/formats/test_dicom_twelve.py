@@ -14,6 +14,7 @@ from pydicom.encaps import encapsulate, generate_frames
 
 from hounsfield import io
 from hounsfield.core.errors import InputError
+from hounsfield.io.formats import Choices
 
 FOUND = get_testdata_file("JPEG-lossy.dcm")
 assert FOUND is not None
@@ -38,6 +39,19 @@ def test_a_scan_that_is_cut_is_refused(tmp_path: Path, kept: float) -> None:
         io.read(tmp_path / "cut.dcm")
     assert error.value.code == "CORRUPT_PIXELS"
     assert "frame 0 of 1" in str(error.value)
+
+
+def test_one_frame_of_many_is_read_within_the_limit_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = pydicom.dcmread(SOURCE)
+    (frame,) = generate_frames(image.PixelData, number_of_frames=1)
+    image.NumberOfFrames, image.PixelData = 2, encapsulate([frame, frame])
+    image.save_as(tmp_path / "two.dcm")
+    second = io.read(tmp_path / "two.dcm", Choices(frame=1))
+    np.testing.assert_array_equal(second.array, io.read(SOURCE).array)
+    monkeypatch.setenv("HOUNSFIELD_MAX_GIB", str(1.5 * second.array.nbytes / 2**30))
+    with pytest.raises(InputError) as error:
+        io.read(tmp_path / "two.dcm", Choices(frame=1))
+    assert error.value.code == "TOO_LARGE"
 
 
 def test_frames_of_another_size_are_named(tmp_path: Path) -> None:

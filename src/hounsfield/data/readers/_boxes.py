@@ -12,10 +12,9 @@ import numpy.typing as npt
 from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
 from hounsfield.data.dataset import ImageFile
+from hounsfield.data.layout import listed
 from hounsfield.data.masks import in_threads
 from hounsfield.io.formats import Choices
-
-NAMED = 5  # samples that a sentence names
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,7 @@ def checked(path: Path, found: Mapping[str, Cleaned], choices: Choices) -> tuple
 def _said(found: Mapping[str, Cleaned], name: str, what: str) -> list[tuple[str, str]]:
     """How many of them there are, and where; nothing where there is none."""
     counts = {sample: getattr(one, name) for sample, one in found.items() if getattr(one, name)}
-    listed = ", ".join(list(counts)[:NAMED]) + (", ..." if len(counts) > NAMED else "")
-    return [(f"{sum(counts.values())} {what}", listed)] if counts else []
+    return [(f"{sum(counts.values())} {what}", listed(list(counts)))] if counts else []
 
 
 def sizes_of(path: Path, images: Sequence[ImageFile], said: Sequence[tuple[int, int] | None]) -> list[tuple[int, int] | None]:

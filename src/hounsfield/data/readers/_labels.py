@@ -14,6 +14,7 @@ from hounsfield.core.plan import Class
 from hounsfield.core.sample import Split
 from hounsfield.data.cells import BETWEEN
 from hounsfield.data.dataset import name_classes
+from hounsfield.data.layout import listed
 from hounsfield.data.readers._table import bad, classes_of
 
 # Columns by their plain names.
@@ -29,8 +30,7 @@ NOTHING = "nofinding"  # beside cells that name several classes: none of them
 BLANK = frozenset(("", "nan", "na", "n/a"))
 MARKS = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 UNKNOWN = BLANK | {"-1", "-1.0"}
-MOSTLY = 0.99  # of a column's cells that are marks: then the others are slips
-NAMED = 5  # of the names that a message lists
+SLIPS, MANY = 0.01, 10  # part of a column's cells that may be no marks by mistake, of that many cells one in any case
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,9 @@ def label_columns(tables: Sequence[Table]) -> tuple[str, ...]:
         return named
     marked = []
     for name, own in cells.items():
-        marks = sum(cell in MARKS or cell in UNKNOWN for cell in own)
-        if name not in NO_CLASS and not MARKS.keys().isdisjoint(own) and marks >= MOSTLY * len(own):
+        others = sum(cell not in MARKS and cell not in UNKNOWN for cell in own)
+        allowed = max(SLIPS * len(own), len(own) >= MANY)
+        if name not in NO_CLASS and not MARKS.keys().isdisjoint(own) and others <= allowed:
             marked.append(name)
     return tuple(marked) if len(marked) > 1 else ()
 
@@ -189,10 +190,6 @@ def plain(name: str) -> str:
 
 def is_blank(cell: str) -> bool:
     return cell.lower() in BLANK
-
-
-def listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMED]) + (", ..." if len(names) > NAMED else "")
 
 
 def _is_fraction(word: str) -> bool:

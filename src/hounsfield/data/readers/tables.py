@@ -14,9 +14,9 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.sample import Sample, Split
 from hounsfield.data.cells import is_own
 from hounsfield.data.dataset import Dataset
-from hounsfield.data.layout import Case, cases, channel_names, given_splits, image_files, split_of, stem
+from hounsfield.data.layout import Case, cases, channel_names, given_splits, image_files, listed, split_of, stem
 from hounsfield.data.readers import Match
-from hounsfield.data.readers._labels import LABELS, PATIENTS, Row, Table, is_blank, label_columns, listed, plain, truth
+from hounsfield.data.readers._labels import LABELS, PATIENTS, Row, Table, is_blank, label_columns, plain, truth
 from hounsfield.data.readers._table import bad, no_text, table
 from hounsfield.io import scan
 from hounsfield.io.formats import Choices

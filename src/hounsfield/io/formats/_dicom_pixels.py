@@ -213,13 +213,16 @@ def _decoded(file: File, indices: list[int]) -> Iterator[Array]:
 
 
 def _twelve(file: File, tags: Dataset, indices: list[int]) -> Iterator[Array]:
-    """(1, H, W) of the frames `indices` of a JPEG of 12-bit samples. Raises InputError UNSUPPORTED_SYNTAX, CORRUPT_PIXELS."""
+    """(1, H, W) of the frames `indices` of a JPEG of 12-bit samples. Raises InputError UNSUPPORTED_SYNTAX, TOO_LARGE,
+    CORRUPT_PIXELS."""
     if find_spec("gdcm") is None:
         raise _unsupported(file, "whose decoder is not installed", "pip install 'hounsfield[dicom]'")
     for index in indices:
         if fault := _frame_fault(file, tags, index):
             raise _corrupt(file, index, "gdcm", fault)
-    frames = decoded(file.path, (file.count, int(tags.Rows), int(tags.Columns)))
+    shape = (file.count, int(tags.Rows), int(tags.Columns))
+    limits.claimed(file.path, shape, 16)  # all frames are decoded, also where one is asked for
+    frames = decoded(file.path, shape)
     if frames is None:
         raise _corrupt(file, indices[0], "gdcm", "undecodable")
     for index in indices:

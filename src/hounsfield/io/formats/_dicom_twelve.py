@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ _SECONDS, _A_SECOND = 30.0, 2**20  # to start, and values decoded in a second at
 
 def decoded(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint16] | None:
     """The stored values of all frames, as `shape` says; None where they cannot be decoded, or are of another number."""
-    count = int(np.prod(shape))
+    count = math.prod(shape)
     try:
         child = subprocess.run(  # noqa: S603
             [sys.executable, *_DECODER],

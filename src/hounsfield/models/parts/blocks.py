@@ -71,6 +71,10 @@ class Style:
     activation: Callable[[], nn.Module]
 
 
+# Of networks that are trained in small batches (Qiao et al., 2019).
+STANDARDISED = Style(STANDARDISED_CONV, group_norm, lambda: nn.ReLU(inplace=True))
+
+
 def conv_norm(
     style: Style, in_channels: int, out_channels: int, kernel: Sequence[int], stride: Sequence[int]
 ) -> tuple[nn.Module, nn.Module]:

@@ -77,7 +77,7 @@ def draw_boxes(image: Image, prediction: Boxes, classes: Sequence[Class], judge:
             words += [(frame, f"missed {c.name}", c.colour)] if missed[k] else []
     for k, frame in reversed(sheet.frames(prediction)):  # the best scored, which come first, on top
         c = classes[prediction.labels[k]]
-        score = "" if prediction.scores is None else f" {prediction.scores[k]:.2f}"
+        score = "" if prediction.scores is None else f": {prediction.scores[k]:.2f}"  # a space alone makes 1 0.89 a 10.89
         sheet.pen.rectangle(frame, outline=c.colour, width=sheet.wide)
         words.append((frame, f"{false[k]}{c.name}{score}", c.colour))
     for frame, text, colour in words:
