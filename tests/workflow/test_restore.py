@@ -21,8 +21,8 @@ from hounsfield.data.phantoms import write_dataset
 from hounsfield.workflow.evaluate import stored
 from hounsfield.workflow.predict import Predictor, predict
 from hounsfield.workflow.ready import Options
-from hounsfield.workflow.restore import Wanted, ending_of, restore, restore_one, with_hole
-from hounsfield.workflow.run import Run
+from hounsfield.workflow.restore import Wanted, ending_of, restore, restore_one, source_of, with_hole
+from hounsfield.workflow.run import Run, build
 from hounsfield.workflow.train import train
 
 ALL = Wanted(residual=True, uncertainty=True)
@@ -283,3 +283,19 @@ def test_text_is_found_and_filled_and_what_has_none_stays(inpainter: Run, clean:
         restore(inpainter, [source], tmp_path / "other", find="txt", device="cpu")
     with pytest.raises(InputError, match=r"BAD_OPTION --mask: found --mask and --find"):
         restore(inpainter, [source], tmp_path / "other", find="text", mask=source, device="cpu")
+
+
+def test_a_grey_picture_is_not_restored_in_colours(denoiser: Run, tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 255, (1, 20, 20), dtype=np.uint8)
+    for name, array in (("grey", grey), ("equal", np.repeat(grey, 3, axis=0))):
+        io.write(Image(array, Geometry.none((20, 20))), tmp_path / f"{name}.png")
+    samples = {name: Sample(name, (ImageFile(tmp_path / f"{name}.png"),)) for name in ("grey", "equal")}
+    one = Predictor(denoiser, "cpu")
+    np.testing.assert_array_equal(source_of(one, samples["equal"]).array, grey)
+    how = denoiser.plan.model_copy(
+        update={"channels": ("red", "green", "blue"), "normalise": denoiser.plan.normalise * 3}
+    )
+    three = Predictor.of(how, [build(how)])
+    assert source_of(three, samples["equal"]).channels == 3
+    with pytest.raises(InputError, match=r"CHANNELS .*grey.png: found 1 channel, expected 3"):
+        source_of(three, samples["grey"])
