@@ -299,3 +299,25 @@ def test_a_grey_picture_is_not_restored_in_colours(denoiser: Run, tmp_path: Path
     assert source_of(three, samples["equal"]).channels == 3
     with pytest.raises(InputError, match=r"CHANNELS .*grey.png: found 1 channel, expected 3"):
         source_of(three, samples["grey"])
+
+
+def test_mixed_sizes_and_a_constant_image_are_learned_from(tmp_path: Path) -> None:
+    (tmp_path / "mixed").mkdir()
+    draw = np.random.default_rng(0)
+    for k in range(10):
+        shape = (int(draw.integers(20, 70)), int(draw.integers(20, 70)))
+        array = draw.integers(0, 255, (1, *shape), dtype=np.uint8) if k else np.full((1, *shape), 9, np.uint8)
+        io.write(Image(array, Geometry.none(shape)), tmp_path / "mixed" / f"{k}.png")
+    run = trained(tmp_path / "mixed", tmp_path / "run", task_options__repair="upscale", training__steps=1)
+    for evaluation in stored(run):
+        assert all(np.isfinite(float(row["psnr"])) for row in evaluation.rows)
+
+
+def test_images_that_are_all_constant_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    for k in range(6):
+        shape = (20 + k, 30)
+        io.write(Image(np.full((1, *shape), 10 * k, np.uint8), Geometry.none(shape)), tmp_path / "flat" / f"{k}.png")
+    with pytest.raises(InputError, match=r"TOO_FEW images: found \d images, in each of which all voxels are equal"):
+        trained(tmp_path / "flat", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
