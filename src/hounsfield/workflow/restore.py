@@ -91,7 +91,8 @@ def restore(
     for note in (note for dataset in datasets for note in dataset.notes):
         console.say(f"  {note}")
     console.say(f"{len(samples)} images to {solver.options.repair} with {opened.plan.model}")
-    written, without = [], []
+    written: list[Path] = []
+    without: list[str] = []
     for sample in track(console, "restoring", samples):
         image = source_of(predictor, sample)
         hole = masks[sample.id]() if sample.id in masks else None if find is None else seen(image, find)
@@ -121,8 +122,8 @@ def restore_one(predictor: Predictor, image: Image, mask: Image | None = None, w
 
 
 def source_of(predictor: Predictor, sample: Sample) -> Image:
-    """The sample's image. Raises InputError CHANNELS, also for a grey picture where colours were learned, which would come back in
-    colours."""
+    """The sample's image. Raises InputError CHANNELS, also for a grey picture where colours were learned: it would come back
+    in colours."""
     image, expected = read_case(sample), len(predictor.plan.channels)
     if image.channels < expected:
         raise InputError(
@@ -199,9 +200,7 @@ def _solver(run: Run) -> restoration.Solver:
 
 def _check_holes(solver: restoration.Solver, mask: str | Path | None, find: str | None) -> None:
     if find is not None and find not in FINDERS:
-        raise InputError(
-            "BAD_OPTION", "--find", found=repr(find), expected=" or ".join(FINDERS), fix=nearest(find, FINDERS)
-        )
+        raise InputError("BAD_OPTION", "--find", found=repr(find), expected=" or ".join(FINDERS), fix=nearest(find, FINDERS))
     given = [name for name, value in (("--mask", mask), ("--find", find)) if value is not None]
     if len(given) == (1 if solver.holes else 0):
         return
