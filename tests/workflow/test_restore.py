@@ -21,8 +21,8 @@ from hounsfield.data.phantoms import write_dataset
 from hounsfield.workflow.evaluate import stored
 from hounsfield.workflow.predict import Predictor, predict
 from hounsfield.workflow.ready import Options
-from hounsfield.workflow.restore import Wanted, ending_of, restore, restore_one, with_hole
-from hounsfield.workflow.run import Run
+from hounsfield.workflow.restore import Wanted, ending_of, restore, restore_one, source_of, with_hole
+from hounsfield.workflow.run import Run, build
 from hounsfield.workflow.train import train
 
 ALL = Wanted(residual=True, uncertainty=True)
@@ -283,3 +283,41 @@ def test_text_is_found_and_filled_and_what_has_none_stays(inpainter: Run, clean:
         restore(inpainter, [source], tmp_path / "other", find="txt", device="cpu")
     with pytest.raises(InputError, match=r"BAD_OPTION --mask: found --mask and --find"):
         restore(inpainter, [source], tmp_path / "other", find="text", mask=source, device="cpu")
+
+
+def test_a_grey_picture_is_not_restored_in_colours(denoiser: Run, tmp_path: Path) -> None:
+    grey = np.random.default_rng(0).integers(0, 255, (1, 20, 20), dtype=np.uint8)
+    for name, array in (("grey", grey), ("equal", np.repeat(grey, 3, axis=0))):
+        io.write(Image(array, Geometry.none((20, 20))), tmp_path / f"{name}.png")
+    samples = {name: Sample(name, (ImageFile(tmp_path / f"{name}.png"),)) for name in ("grey", "equal")}
+    one = Predictor(denoiser, "cpu")
+    np.testing.assert_array_equal(source_of(one, samples["equal"]).array, grey)
+    how = denoiser.plan.model_copy(
+        update={"channels": ("red", "green", "blue"), "normalise": denoiser.plan.normalise * 3}
+    )
+    three = Predictor.of(how, [build(how)])
+    assert source_of(three, samples["equal"]).channels == 3
+    with pytest.raises(InputError, match=r"CHANNELS .*grey.png: found 1 channel, expected 3"):
+        source_of(three, samples["grey"])
+
+
+def test_mixed_sizes_and_a_constant_image_are_learned_from(tmp_path: Path) -> None:
+    (tmp_path / "mixed").mkdir()
+    draw = np.random.default_rng(0)
+    for k in range(10):
+        shape = (int(draw.integers(20, 70)), int(draw.integers(20, 70)))
+        array = draw.integers(0, 255, (1, *shape), dtype=np.uint8) if k else np.full((1, *shape), 9, np.uint8)
+        io.write(Image(array, Geometry.none(shape)), tmp_path / "mixed" / f"{k}.png")
+    run = trained(tmp_path / "mixed", tmp_path / "run", task_options__repair="upscale", training__steps=1)
+    for evaluation in stored(run):
+        assert all(np.isfinite(float(row["psnr"])) for row in evaluation.rows)
+
+
+def test_images_that_are_all_constant_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    for k in range(6):
+        shape = (20 + k, 30)
+        io.write(Image(np.full((1, *shape), 10 * k, np.uint8), Geometry.none(shape)), tmp_path / "flat" / f"{k}.png")
+    with pytest.raises(InputError, match=r"TOO_FEW images: found \d images, in each of which all voxels are equal"):
+        trained(tmp_path / "flat", tmp_path / "run")
+    assert not (tmp_path / "run").exists()

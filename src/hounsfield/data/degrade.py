@@ -98,8 +98,8 @@ def make_holes(batch: int, shape: Sequence[int], how: Holes, draw: Draw = None, 
 
 
 def fill(x: Tensor, hole: Tensor) -> Tensor:
-    """The batch with what is known around them drawn smoothly into its holes (B, 1, *spatial): means of what is known on coarser
-    and coarser grids, and from the coarsest back, linearly, what is still lacking (Gortler et al., "The lumigraph", SIGGRAPH
+    """The batch with what is known around them drawn smoothly into its holes (B, 1, *spatial): means of what is known on ever
+    coarser grids, and from the coarsest back, linearly, what is still lacking (Gortler et al., "The lumigraph", SIGGRAPH
     1996, section 3.4). What is in the holes plays no part."""
     n = x.ndim - 2
     pool: Callable[..., Tensor] = F.avg_pool2d if n == 2 else F.avg_pool3d

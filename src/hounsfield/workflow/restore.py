@@ -17,6 +17,7 @@ from hounsfield.core.image import Image, Meta
 from hounsfield.core.registry import nearest
 from hounsfield.core.sample import Sample
 from hounsfield.data.burned_text import text_mask
+from hounsfield.data.channels import read_case
 from hounsfield.data.dataset import Dataset, ImageFile
 from hounsfield.data.degrade import refine
 from hounsfield.data.metal import metal_mask
@@ -90,9 +91,10 @@ def restore(
     for note in (note for dataset in datasets for note in dataset.notes):
         console.say(f"  {note}")
     console.say(f"{len(samples)} images to {solver.options.repair} with {opened.plan.model}")
-    written, without = [], []
+    written: list[Path] = []
+    without: list[str] = []
     for sample in track(console, "restoring", samples):
-        image = predictor.read(sample)
+        image = source_of(predictor, sample)
         hole = masks[sample.id]() if sample.id in masks else None if find is None else seen(image, find)
         if find is not None and hole is not None and not hole.array.any():
             without.append(sample.id)
@@ -117,6 +119,21 @@ def restore_one(predictor: Predictor, image: Image, mask: Image | None = None, w
         raw = (solver.infer_spread if wanted.uncertainty else solver.infer)(predictor.models, given.tensor[None])
         made, apart = composed(raw, given)
     return Restored(made, _residual(solver, image, made) if wanted.residual else None, apart)
+
+
+def source_of(predictor: Predictor, sample: Sample) -> Image:
+    """The sample's image. Raises InputError CHANNELS, also for a grey picture where colours were learned: it would come back
+    in colours."""
+    image, expected = read_case(sample), len(predictor.plan.channels)
+    if image.channels < expected:
+        raise InputError(
+            "CHANNELS",
+            sample.images[0].path,
+            found=f"{image.channels} channel{'s' * (image.channels != 1)}",
+            expected=f"{expected}, as the run learned from",
+            fix="use a run that was trained on such images",
+        )
+    return image if image.channels == expected else predictor.read(sample)
 
 
 def seen(image: Image, what: str) -> Image:
@@ -183,9 +200,7 @@ def _solver(run: Run) -> restoration.Solver:
 
 def _check_holes(solver: restoration.Solver, mask: str | Path | None, find: str | None) -> None:
     if find is not None and find not in FINDERS:
-        raise InputError(
-            "BAD_OPTION", "--find", found=repr(find), expected=" or ".join(FINDERS), fix=nearest(find, FINDERS)
-        )
+        raise InputError("BAD_OPTION", "--find", found=repr(find), expected=" or ".join(FINDERS), fix=nearest(find, FINDERS))
     given = [name for name, value in (("--mask", mask), ("--find", find)) if value is not None]
     if len(given) == (1 if solver.holes else 0):
         return

@@ -22,9 +22,9 @@ from hounsfield.tasks.parts.windows import Slab
 
 @dataclass(frozen=True)
 class Given(Prepared):
-    """tensor: (C, *grid) normalised, what is to be changed; with holes (C + 1, *grid), in them what is
-    around them, and 1 in them in the last channel. image: as it was given, (C, *its grid). hole: (*canonical grid), True where something is to be found, None for
-    everywhere. scale: mean and deviation of each channel in the source's units."""
+    """tensor: (C, *grid) normalised, what is to be changed; with holes (C + 1, *grid), in them what is around them, and 1 in
+    them in the last channel. image: as it was given, (C, *its grid). hole: (*canonical grid), True where something is to
+    be found, None for everywhere. scale: mean and deviation of each channel in the source's units."""
 
     image: Image
     hole: npt.NDArray[np.bool_] | None
