@@ -28,6 +28,12 @@ from hounsfield.workflow.predict import Predictor, cases_of
 from hounsfield.workflow.run import Run, read_json, write_json
 from hounsfield.workflow.sets import Beside, measure_sets, trained
 
+SHOWN = {  # by the pictures of a generator, as their files say
+    "real": "real images",
+    "generated": "synthetic images",
+    "closest": "synthetic images, each beside the training image nearest to it",
+}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -63,7 +69,7 @@ class Evaluation:
         folder = run.root / "evaluation"
         write_json(folder / f"{self.part}.json", {**self.to_json(), "cases": [_finite(r) for r in self.rows]})
         for name, picture in self.pictures.items():
-            save_picture([picture], 1, folder / f"{self.part}-{name}.png", f"{name} images, some of them synthetic")
+            save_picture([picture], 1, folder / f"{self.part}-{name}.png", SHOWN[name])
 
 
 def evaluate(
