@@ -282,10 +282,12 @@ def _traced(key: _Key) -> _Traced:
 def _target(plan: Plan, outputs: int, voxels: int) -> int:
     """Bytes of one sample's target."""
     kind = TASKS.load(plan.task).KIND
-    if kind in ("vector", "generator"):
+    if kind == "vector":
         return 8 * outputs
     if kind == "boxes":
         return 4 * BOXES * (2 * plan.ndim + 1)
+    if kind == "generator":
+        return voxels if getattr(plan.task_options, "masks", False) else 8
     return voxels * (outputs if getattr(plan.task_options, "regions", False) else 1)
 
 
@@ -297,7 +299,8 @@ def _batch(plan: Plan, outputs: int) -> Batch:
     if kind == "boxes":
         target = torch.zeros(size, BOXES, 2 * plan.ndim + 1)
     elif kind == "generator":
-        target = torch.zeros(size, dtype=torch.int64)
+        masks = getattr(options, "masks", False)
+        target = torch.zeros(size, 1, *plan.patch, dtype=torch.uint8) if masks else torch.zeros(size, dtype=torch.int64)
     elif kind == "vector":
         target = torch.zeros((size, outputs) if getattr(options, "multilabel", False) else (size,), dtype=torch.int64)
     else:

@@ -63,7 +63,8 @@ def purpose(plan: Plan) -> str:
     if plan.task == "classification":
         return f"to tell {listed} apart" if not getattr(plan.task_options, "multilabel", False) else f"to recognise {listed}"
     if plan.task == "generation":
-        return "to draw new images" + (f" of {listed}" if listed else "")
+        of = "from masks of" if getattr(plan.task_options, "masks", False) else "of"
+        return "to draw new images" + (f" {of} {listed}" if listed else "")
     return f"for {plan.task}" + (f" of {listed}" if listed else "")
 
 

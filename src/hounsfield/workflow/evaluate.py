@@ -15,7 +15,6 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.plan import Plan
 from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset
-from hounsfield.data.mask_boxes import for_task
 from hounsfield.data.masks import Relabelled
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, Choices
@@ -25,7 +24,7 @@ from hounsfield.workflow.console import SILENT, Console, first_few, track
 from hounsfield.workflow.device import choose_device
 from hounsfield.workflow.generate import save_picture
 from hounsfield.workflow.predict import Predictor, cases_of
-from hounsfield.workflow.run import Run, read_json, write_json
+from hounsfield.workflow.run import Run, as_planned, read_json, write_json
 from hounsfield.workflow.sets import Beside, measure_sets, trained
 
 SHOWN = {  # by the pictures of a generator, as their files say
@@ -94,7 +93,7 @@ def evaluate(
     trained = Path(opened.record["data"])
     path = trained if data is None else Path(data)
     own = path.resolve() == trained.resolve()
-    dataset = opened.dataset(choices) if own else for_task(open_dataset(path, choices=choices), opened.plan.task)
+    dataset = opened.dataset(choices) if own else as_planned(open_dataset(path, choices=choices), opened.plan)
     for note in () if own else dataset.notes:
         console.say(f"  {note}")
     TASKS.load(opened.plan.task).targets(dataset)

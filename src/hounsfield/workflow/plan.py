@@ -237,7 +237,7 @@ def _first_plan(dataset: Dataset, facts: Fingerprint, options: Options, device: 
         plan = _read_plan_for(dataset, facts, kind, options.plan).model_copy(update={"seed": options.seed})
     else:
         plan = decide(facts, dataset.classes, kind, options.model, options.seed, device.type)
-        if dataset.ignore_value is not None:
+        if dataset.ignore_value is not None and hasattr(plan.task_options, "ignore_value"):
             plan = plan.override({"task_options.ignore_value": dataset.ignore_value}, "the dataset says so")
     plan = sized(plan, options.size) if options.size is not None else plan
     plan = plan.override(options.changes, CHOSEN) if options.changes else plan

@@ -12,12 +12,13 @@ from hounsfield.core.sample import Sample
 from hounsfield.data.audit import Audit, audit
 from hounsfield.data.cache import cache_root
 from hounsfield.data.dataset import Dataset
-from hounsfield.data.mask_boxes import for_task
+from hounsfield.data.mask_boxes import for_task, with_masks
 from hounsfield.data.readers import open_dataset, unknown_layout
 from hounsfield.data.split import Split, make_split
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.tasks import TASKS
 from hounsfield.workflow.console import Console
+from hounsfield.workflow.run import read_plan
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
     task = options.task or dataset.kind
     if task is None:
         raise unknown_layout(Path(data))
-    dataset = for_task(dataset, task)
+    dataset = with_masks(dataset) if _from_masks(options) else for_task(dataset, task)
     TASKS.load(task).targets(dataset)
     split = make_split(dataset, options.seed, test=options.test, folds=options.folds, leave_out=options.leave_out)
     ready = audited(dataset, split, console, strict=options.strict)
@@ -88,6 +89,13 @@ def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
     sizes = ", ".join(f"{len(getattr(split, part))} {part}" for part in ("train", "val", "test") if getattr(split, part))
     console.say(f"split ({split.source}): {sizes}" + (f", in {len(split.folds)} folds" if split.folds else ""))
     return ready
+
+
+def _from_masks(options: Options) -> bool:
+    """Whether images shall be drawn from masks, as the user or the plan file says: then masks are kept whatever the task."""
+    if "task_options.masks" in (options.changes or {}):
+        return (options.changes or {})["task_options.masks"] is True
+    return options.plan is not None and getattr(read_plan(options.plan).task_options, "masks", False)
 
 
 def audited(dataset: Dataset, split: Split, console: Console, *, strict: bool = False) -> Ready:
