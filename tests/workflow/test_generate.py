@@ -179,3 +179,11 @@ def test_the_command_prints_the_files(
     written = json.loads(capsys.readouterr().out)["written"]
     assert len(written) == 2
     assert all(Path(path).is_file() for path in written)
+
+
+def test_a_plan_file_trains_the_same_again(painter: Run, classed: Path, tmp_path: Path) -> None:
+    """Also of data whose labels suggest another task."""
+    options = Options(plan=painter.root / "plan.json", test=0.25, device="cpu")
+    again = train(classed, tmp_path / "again", options)
+    first, second = (run.members[0].joinpath("weights.safetensors").read_bytes() for run in (painter, again))
+    assert first == second

@@ -28,7 +28,7 @@ from hounsfield.workflow.costs import seconds_a_case
 from hounsfield.workflow.device import choose_device, memory_guard
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.prepare import grid_spacing, prepare_all
-from hounsfield.workflow.ready import DEFAULTS, Options, Ready, open_ready
+from hounsfield.workflow.ready import DEFAULTS, Options, Ready, open_ready, task_of
 from hounsfield.workflow.run import build, read_plan, write_text
 from hounsfield.workflow.sets import learning
 from hounsfield.workflow.stages import Stages
@@ -232,7 +232,7 @@ def smaller_batch(plan: Plan) -> str:
 
 def _first_plan(dataset: Dataset, facts: Fingerprint, options: Options, device: torch.device) -> Plan:
     """The plan before the budget: from the rules, or the user's file; then the user's single changes."""
-    kind = options.task or str(dataset.kind)
+    kind = str(task_of(dataset, options))
     if options.plan is not None:
         plan = _read_plan_for(dataset, facts, kind, options.plan).model_copy(update={"seed": options.seed})
     else:

@@ -75,7 +75,7 @@ def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
     """Read, divide and audit `data`, saying what was found."""
     dataset = open_dataset(Path(data), options.reader, options.patient_regex, options.choices)
     console.say(f"{dataset.reader}: {dataset.found}")
-    task = options.task or dataset.kind
+    task = task_of(dataset, options)
     if task is None:
         raise unknown_layout(Path(data))
     dataset = with_masks(dataset) if _from_masks(options) else for_task(dataset, task)
@@ -89,6 +89,16 @@ def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
     sizes = ", ".join(f"{len(getattr(split, part))} {part}" for part in ("train", "val", "test") if getattr(split, part))
     console.say(f"split ({split.source}): {sizes}" + (f", in {len(split.folds)} folds" if split.folds else ""))
     return ready
+
+
+def task_of(dataset: Dataset, options: Options) -> str | None:
+    """What the user says, or a plan file whose task is another one that the data serve, too; else what their labels suggest."""
+    if options.task is None and options.plan is not None:
+        planned = read_plan(options.plan).task
+        boxes_of_masks = planned == "detection" and dataset.kind == "segmentation"
+        if dataset.kind is None or planned == "generation" or boxes_of_masks:
+            return planned
+    return options.task or dataset.kind
 
 
 def _from_masks(options: Options) -> bool:
