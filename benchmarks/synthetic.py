@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/synthetic.py [--data ../shared/data] [--out runs/synthetic] [--budget 20m] [--each 5m] [--model gan]
 
-Of the chest X-rays a drawn fifth is held out, normal against tuberculosis. A generator learns from the others, and draws as many
-images of each class as there are. All pictures are 64x64, as what is drawn is. Prints one line a classifier; a training that ended
-is not done again.
+Of the chest X-rays a drawn fifth is held out, normal against tuberculosis. A generator learns from the others, and draws as
+many images of each class as there are. All pictures are 64x64, as what is drawn is. Prints one line a classifier; a training that
+ended is not done again.
 """
 
 from __future__ import annotations

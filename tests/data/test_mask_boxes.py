@@ -1,4 +1,4 @@
-"""Datasets as tasks want them: a box around each component, in the mask's own voxels and classes; images with a class or none."""
+"""Datasets as tasks want them: a box around each component, in the mask's own voxels and classes; images of one class or none."""
 
 from __future__ import annotations
 

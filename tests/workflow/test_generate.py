@@ -72,7 +72,7 @@ def test_one_class_alone(painter: Run, tmp_path: Path) -> None:
     [
         (0, None, "BAD_OPTION --count: found 0, expected 1 to"),
         (-3, None, "BAD_OPTION --count: found -3"),
-        (1, "lesoin", "BAD_OPTION --class lesoin: found no such class, expected one of healthy, lesion; fix: did you mean 'lesion'"),
+        (1, "lesoin", "BAD_OPTION --class lesoin: found no such class, expected one of healthy, lesion; .*mean 'lesion'"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(painter: Run, tmp_path: Path, count: int, label: str | None, words: str) -> None:
@@ -171,8 +171,8 @@ def test_between_two_noises_all_are_as_far_from_nothing() -> None:
 def test_the_command_prints_the_files(
     painter: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["generate", str(painter.root), "-n", "2", "--class", "lesion", "--seed", "4", "--out", str(tmp_path / "out"), "--json"]
-    monkeypatch.setattr(sys, "argv", ["hounsfield", *words, "--device", "cpu"])
+    words = ["generate", str(painter.root), "-n", "2", "--class", "lesion", "--seed", "4", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["hounsfield", *words, "--json", "--device", "cpu"])
     with pytest.raises(SystemExit) as left:
         main()
     assert left.value.code == 0

@@ -92,8 +92,8 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """(B, C, *size) and what was asked for (B, K, *size) -> (B,) logits, of which only differences mean anything: higher is more
-    real."""
+    """(B, C, *size) and what was asked for (B, K, *size) -> (B,) logits, of which only differences mean anything: higher is
+    more real."""
 
     def __init__(self, options: Options, channels: int, asked: int, ndim: int) -> None:
         super().__init__()

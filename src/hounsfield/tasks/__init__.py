@@ -63,7 +63,8 @@ class Metrics(Protocol):
 
 
 class Solver(Protocol):
-    """A task for one plan."""
+    """A task for one plan. bounds (optional): by player, between which its loss stays while all learn; beyond them for long the
+    training stops."""
 
     out_channels: int
 
@@ -100,7 +101,7 @@ class Solver(Protocol):
 class Task(Protocol):
     """What a file in this folder defines.
 
-    KIND: "vector" or "dense", which models fit. MODEL: the default model's name.
+    KIND: "vector", "dense", "boxes" or "generator", which models fit. MODEL: the default model's name.
     targets: checks the dataset's labels for this task; InputError BAD_LABEL, ONE_CLASS, NO_FOREGROUND.
     rules: the task's own decisions on the fingerprint. Solver: built with a plan.
     """

@@ -39,8 +39,8 @@ OF_REAL = {"recall": "recalled", "coverage": "covered"}
 
 
 class Options(core.Options):
-    """penalty: of the gradients of a relativistic critic, the larger the steadier and the slower. masks: each image is drawn from
-    a mask, whose classes are the plan's; else it is of one of the plan's classes, or of none."""
+    """penalty: of the gradients of a relativistic critic, the larger the steadier and the slower. masks: each image is drawn
+    from a mask, whose classes are the plan's; else it is of one of the plan's classes, or of none."""
 
     penalty: float = Field(default=1.0, ge=0)
     masks: bool = False

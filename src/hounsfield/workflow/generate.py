@@ -49,7 +49,7 @@ def generate(
 ) -> list[Path]:
     """Draw `count` images into the new folder `out`; returns their files.
 
-    label: the class to draw; None: of a run with classes all of them in turn, below a folder of each. masks: of a run that draws
+    label: the class to draw; None: of a run with classes all in turn, below a folder of each. masks: of a run that draws
     from masks, a dataset or a folder of them, taken in turn; None: those of its training part. The same run, seed and device
     give the same images. Raises InputError BAD_OPTION for a count that cannot be, OUTPUT_EXISTS, and what `wishes` raises.
     """

@@ -25,8 +25,8 @@ from hounsfield.workflow.run import Run
 
 @dataclass(frozen=True, eq=False)
 class Wish:
-    """One image. label: its class, None without; target: as the task encodes it; geometry: that it is drawn on; mask: from which
-    it is drawn, in the source's values on that grid, None without."""
+    """One image. label: its class, None without; target: as the task encodes it; geometry: that it is drawn on; mask: from
+    which it is drawn, in the source's values on that grid, None without."""
 
     label: str | None
     target: npt.NDArray[Any]
@@ -38,7 +38,7 @@ def wishes(run: Run, label: str | None, masks: str | Path | None) -> Callable[[i
     """What image number k shall be. label: the class; None: of a run with classes all in turn. masks: a dataset whose masks are
     taken in turn, or a folder of masks; None: of a run that draws from masks those of its own training part.
 
-    Raises InputError UNSUPPORTED_PAIR for a run of another task, BAD_OPTION for a class or masks that it does not know, BAD_LABEL
+    Raises InputError UNSUPPORTED_PAIR for a run of another task, BAD_OPTION for a class or masks that it has not, BAD_LABEL
     for masks with other values, and what reading them raises.
     """
     if TASKS.load(run.plan.task).KIND != "generator":

@@ -46,8 +46,8 @@ def around(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def beside(x: Tensor, asked: Tensor | None) -> Tensor:
-    """(B, C, *s) and what is asked for (B, K, *size), of the same extent -> (B, C + K, *s), its mean in each voxel of x; x itself
-    where nothing is asked for."""
+    """(B, C, *s) and what is asked for (B, K, *size), of the same extent -> (B, C + K, *s), its mean in each voxel of x; x
+    itself where nothing is asked for."""
     if asked is None:
         return x
     pool = F.adaptive_avg_pool2d if x.ndim == 4 else F.adaptive_avg_pool3d
