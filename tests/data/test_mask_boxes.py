@@ -1,4 +1,4 @@
-"""Datasets as tasks want them: a box around each component, in the mask's own voxels and classes; images of one class or none."""
+"""Datasets as tasks want them: a box around each component, in the mask's own voxels; images of one class or none."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ def test_generation_wants_one_of_several_classes_or_images_alone() -> None:
     )
     assert for_task(classed, "generation") is classed
     one = Dataset((Sample("a", images, target=0),), CLASSES[:1], ("x",), "classification", "r", "f", Path())
-    several = Dataset((Sample("a", images, target=(0, 1)),), CLASSES, ("x",), "classification", "r", "f", Path(), multilabel=True)
+    both = (Sample("a", images, target=(0, 1)),)
+    several = Dataset(both, CLASSES, ("x",), "classification", "r", "f", Path(), multilabel=True)
     masked = Dataset(
         (Sample("a", images, target=images[0], valid_mask=images[0], known_classes=(0,)),),
         CLASSES,
