@@ -228,7 +228,7 @@ def test_a_collapsed_generator_is_precise_and_covers_little() -> None:
 def test_diversity_is_the_mean_over_pairs_of_different_images() -> None:
     images = np.random.default_rng(12).random((3, 1, 16, 16))
     every = [ms_ssim(images[i], images[j], 1) for i, j in ((0, 1), (0, 2), (1, 2))]
-    assert diversity(images, pairs=400, limits=(0, 1)) == pytest.approx(np.mean(every), abs=0.1 * np.std(every) + 1e-3)
+    assert diversity(images, pairs=400, limits=(0, 1)) == pytest.approx(np.mean(every), abs=0.1 * float(np.std(every)) + 1e-3)
     assert diversity(images, 5, seed=1) == diversity(images, 5, seed=1) != diversity(images, 5, seed=2)
     assert diversity(images[:1].repeat(4, axis=0), 10) == pytest.approx(1)
 

@@ -54,15 +54,17 @@ def test_one_per_cent_of_copies_fail_and_are_named(seed: int, features: int, cop
 
 @pytest.mark.parametrize("features", [3, 10, 40])
 def test_near_copies_fail(features: int) -> None:
-    train, held_out, generated = three(1, 200, 80, 200, features)
-    typical = np.median(memorisation(train, held_out, generated).held_out)
-    step = np.random.default_rng(2).normal(size=(2, train.shape[1]))
-    step *= {3: 0.01, 10: 0.1, 40: 0.3}[features] * typical / np.linalg.norm(step, axis=1, keepdims=True)
-    generated[[5, 17]] = train[[100, 101]] + step
+    train, held_out, generated = three(1, 200, 100, 200, features)
+    fresh = memorisation(train, held_out, generated)
+    assert fresh.threshold > {3: 0.002, 10: 0.03, 40: 0.2}[features] * np.median(fresh.held_out), "or near copies are not seen"
+    step = np.random.default_rng(2).normal(size=(3, train.shape[1]))
+    step *= np.array([[0.9], [0.9], [1.1]]) * fresh.threshold / np.linalg.norm(step, axis=1, keepdims=True)
+    generated[[5, 17, 30]] = train[[100, 101, 102]] + step
     found = memorisation(train, held_out, generated)
     assert set(found.copies) == {5, 17}
     assert not found.passed
     assert {pair[:2] for pair in found.closest(2)} == {(5, 100), (17, 101)}
+    assert found.closest(3)[2][:2] == (30, 102)
 
 
 def test_images_scattered_about_training_images_fail_though_none_is_a_near_copy() -> None:
@@ -81,9 +83,9 @@ def test_typical_and_poor_images_that_copy_nothing_pass() -> None:
     """Both of them would fail, or could hide copies, where distances alone are compared."""
     passed = []
     for seed in range(20):
-        train, held_out, generated = three(seed, 200, 100, 200, 10)
-        typical, poor = generated.mean(axis=0) + 0.6 * (generated - generated.mean(axis=0)), generated + 0.3
-        each = [memorisation(train, held_out, x) for x in (typical, poor)]
+        rng = np.random.default_rng(seed)
+        train, held_out, generated = (rng.normal(size=(n, 10)) for n in (200, 100, 200))
+        each = [memorisation(train, held_out, x) for x in (0.6 * generated, 1.3 * generated + 0.3)]
         assert np.median(each[0].distances) < np.median(each[0].held_out)
         assert np.median(each[1].distances) > np.median(each[1].held_out)
         passed += [found.passed for found in each]
@@ -91,9 +93,9 @@ def test_typical_and_poor_images_that_copy_nothing_pass() -> None:
 
 
 def test_poor_images_do_not_hide_a_copying_model() -> None:
-    train, held_out, _ = three(5, 200, 100, 20, 10)
     rng = np.random.default_rng(6)
-    found = memorisation(train, held_out, train[rng.integers(0, 200, 400)] + rng.normal(0, 0.1, (400, 20)) + 0.05)
+    train, held_out = rng.normal(size=(200, 20)), rng.normal(size=(100, 20))
+    found = memorisation(train, held_out, train[rng.integers(0, 200, 400)] + rng.normal(0, 1.1, (400, 20)))
     assert np.median(found.distances) > np.median(found.held_out)
     assert not found.passed
 

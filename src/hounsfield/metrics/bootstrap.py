@@ -109,9 +109,10 @@ def two_samples(
 ) -> Interval:
     """The interval of a statistic of two sets of weighted cases, whose patients are drawn apart: a distance of two sets, say.
 
-    statistic: weights (R, N) and (R, M) -> (R,), as in `interval`. patients_a, patients_b: (N,) and (M,) as in `mean`; cases that
-    have no patient, such as generated images, want a name each. Replicates are moved so that their mean is the value: repeated
-    cases alone raise most distances. n: cases of both sets; clusters: patients of the set that has fewer.
+    statistic: weights (R, N) and (R, M) -> (R,), as in `interval`. patients_a, patients_b: (N,) and (M,) as in `mean`, none of
+    them in both; cases that have no patient, such as generated images, want a name each. Replicates are moved so that their
+    mean is the value: repeated cases alone raise most distances. n: cases of both sets; clusters: patients of the set that has
+    fewer.
     """
     of_a, of_b = _clusters(patients_a), _clusters(patients_b)
     n = len(of_a) + len(of_b)
