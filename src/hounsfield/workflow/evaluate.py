@@ -86,7 +86,7 @@ def evaluate(
     read that leave one; the run's own data are read as for its training where nothing else is chosen.
 
     Another dataset's classes are those of the plan by name; masks also by value where the names differ. features: of a
-    generator, a classification run by whose features images are compared; None: those of random weights.
+    generator, a classification run by whose features images are compared; None: see `sets.Beside`.
     Raises InputError TOO_FEW, NOT_A_RUN, BAD_LABEL.
     """
     opened = run if isinstance(run, Run) else Run(run)
