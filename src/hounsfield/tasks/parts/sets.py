@@ -66,7 +66,7 @@ def compare(real: Part, generated: Part, train: Part, note: str) -> Comparison:
     figures = {key: figure for name in own for key, figure in ((name, own[name]), (f"{name}_real", among[name]))}
     copied, closest, copies = _copied(real, generated, train)
     every = [note] if any(real.patients) else ["patient unknown", note]
-    noted = {}
+    noted: dict[str, Interval] = {}
     for name, figure in (figures | copied).items():
         told = figure.note.split("; ")
         noted[name] = replace(figure, note="; ".join(n for n in (*told, *(n for n in every if n not in told)) if n))
@@ -76,7 +76,8 @@ def compare(real: Part, generated: Part, train: Part, note: str) -> Comparison:
 def _figures(real: Part, other: Part) -> dict[str, Interval]:
     a, b = real.features, other.features
     figures: dict[str, Interval] = {}
-    names = other.ids if any(real.patients) else [None] * len(other)  # where none is known, none of these is said to be
+    # Where none is known, none of these is said to be.
+    names: Sequence[str | None] = other.ids if any(real.patients) else [None] * len(other)
     for name, statistic, fewest, replicates in (
         ("kid", generative.weighted_kernel, FEWEST, bootstrap.REPLICATES),
         ("fid", generative.weighted_frechet, a.shape[1] + 1, REPLICATES),
