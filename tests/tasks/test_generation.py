@@ -178,7 +178,8 @@ class Held:
 
 def from_masks(model: str = "dcgan") -> Plan:
     classes = (Class(value=3, name="a"), Class(value=255, name="b"))
-    return plan(model, 2, task_options=generation.Options(masks=True), classes=classes)
+    how = plan(model, 2, task_options=generation.Options(masks=True))
+    return how.model_copy(update={"classes": classes})
 
 
 def test_masks_become_a_plane_for_each_class() -> None:

@@ -142,7 +142,6 @@ def test_volumes_are_nifti_in_units_on_a_grid_of_their_extent(tmp_path: Path) ->
     spread = facts.intensity[0]
     assert spread.low - 1 <= drawn.array.min() < drawn.array.max() <= spread.high + 1
 
-
     told = nib.load(path).header["descrip"].item().decode()
     assert told.startswith("synthetic: hounsfield ")
     assert told.endswith("seed 9, image 0")

@@ -139,9 +139,7 @@ class Solver:
         shape = cast(Any, model).noise_shape
         return torch.randn(shape, generator=generator("cpu", seed, number))
 
-    def drawn(
-        self, models: Sequence[nn.Module], noise: Sequence[Tensor], numbers: Sequence[int], target: Tensor
-    ) -> Tensor:
+    def drawn(self, models: Sequence[nn.Module], noise: Sequence[Tensor], numbers: Sequence[int], target: Tensor) -> Tensor:
         """What the models, in turn by `numbers`, draw from this noise; see `generate`. Raises InputError NOT_FINITE."""
         device = next(models[0].parameters()).device
         found: dict[int, Tensor] = {}

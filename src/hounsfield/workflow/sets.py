@@ -124,9 +124,7 @@ def _judge(predictor: Predictor, beside: Beside, known: Tensor, console: Console
         return judges.learned(spare, bar)
 
 
-def _read(
-    predictor: Predictor, samples: Sequence[Sample], console: Console, label: str
-) -> tuple[Tensor, Sequence[Placement]]:
+def _read(predictor: Predictor, samples: Sequence[Sample], console: Console, label: str) -> tuple[Tensor, Sequence[Placement]]:
     """(N, C, *grid) in [-1, 1]: real images on the model grid, as the generator learns them; and where it lies in each."""
     read = [predictor.prepare(predictor.read(sample)) for sample in track(console, label, samples)]
     values = torch.stack([prepared.tensor.cpu() for prepared in read])
