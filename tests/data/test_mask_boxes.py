@@ -77,7 +77,7 @@ def test_generation_wants_one_of_several_classes_or_images_alone() -> None:
         found = for_task(dataset, "generation")
         (sample,) = found.samples
         assert (sample.id, sample.images) == ("a", images)
-        assert sample.target is sample.valid_mask is sample.known_classes is None
+        assert (sample.target, sample.valid_mask, sample.known_classes) == (None, None, None)
         assert (found.kind, found.classes, found.multilabel, found.ignore_value) == (None, (), False, None)
         assert "labels are not used" in found.notes[-1]
     bare = Dataset((Sample("a", images),), (), ("x",), None, "images", "f", Path())

@@ -17,7 +17,6 @@ from hounsfield.cli import main
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.data.phantoms import write_dataset
 from hounsfield.data.readers import open_dataset
-from hounsfield.workflow import generate as module
 from hounsfield.workflow.generate import between_two, generate
 from hounsfield.workflow.predict import predict
 from hounsfield.workflow.ready import Options
@@ -116,7 +115,7 @@ def test_a_full_disk_leaves_neither_half_a_folder_nor_less_than_before(
         if len(done) > 1:
             raise ResourceError("DISK_FULL", "disk", found="0 bytes", expected="more", fix="free some")
 
-    monkeypatch.setattr(module.io, "write", fails)
+    monkeypatch.setattr(io, "write", fails)
     with pytest.raises(ResourceError, match="DISK_FULL"):
         generate(painter, 5, tmp_path / "out", overwrite=True, device="cpu")
     assert {p: p.read_bytes() for p in tmp_path.rglob("*.png")} == before

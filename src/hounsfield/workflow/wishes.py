@@ -90,7 +90,7 @@ def _masks(run: Run, masks: str | Path | None) -> Sequence[LazyImage]:
         samples = run.dataset().select(run.split.train).samples
     else:
         samples = open_dataset(Path(masks)).samples
-    return [cast(LazyImage, sample.target if callable(sample.target) else sample.images[0]) for sample in samples]
+    return [sample.target if callable(sample.target) else sample.images[0] for sample in samples]
 
 
 def _from_masks(run: Run, masks: Sequence[LazyImage]) -> Callable[[int], Wish]:

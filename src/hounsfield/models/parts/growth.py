@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
@@ -50,7 +50,7 @@ def beside(x: Tensor, asked: Tensor | None) -> Tensor:
     itself where nothing is asked for."""
     if asked is None:
         return x
-    pool = F.adaptive_avg_pool2d if x.ndim == 4 else F.adaptive_avg_pool3d
+    pool: Callable[..., Tensor] = F.adaptive_avg_pool2d if x.ndim == 4 else F.adaptive_avg_pool3d
     return torch.cat([x, pool(asked, list(x.shape[2:])).to(x.dtype)], dim=1)
 
 
