@@ -7,7 +7,7 @@ far apart (Zhang et al., "Self-attention generative adversarial networks", ICML 
 it is cheap. What is asked for stands beside the critic's image, and enters every level of the generator.
 
 On a CPU the finest level is most of the work, so there is none: the first step is taken by one strided convolution in the
-critic, and in the generator by one whose channels become voxels.
+critic, and in the generator by an interpolation before its last one.
 """
 
 from __future__ import annotations
@@ -77,18 +77,24 @@ class Generator(nn.Module):
         self.enter = nn.ModuleList(CONV[ndim](wide[k] + asked, wide[k], 1) if asked else nn.Identity() for k in levels)
         self.levels = nn.ModuleList(_level(options, wide, grids, k, ndim) for k in levels)
         self.narrow = nn.ModuleList(CONV[ndim](wide[k], wide[k - 1], 1) for k in levels[:-1])
-        self.last = CONV[ndim](wide[0], channels * prod(self.steps[0]), 3, padding=1)
+        self.last = CONV[ndim](wide[0], channels, 3, padding=1)
 
     def forward(self, noise: Tensor, asked: Tensor | None = None) -> Tensor:
         asked = None if asked is None else growth.around(asked, self.whole)
         x = self.first(noise).reshape(len(noise), -1, *self.grid)
         for k, (enter, level) in enumerate(zip(self.enter, self.levels, strict=True)):
             if k:
-                step = tuple(map(float, self.steps[-k]))
-                x = F.interpolate(self.narrow[k - 1](x), scale_factor=step, mode="nearest")
+                x = _finer(self.narrow[k - 1](x), self.steps[-k])
             x = level(enter(growth.beside(x, asked)))
-        drawn = growth.unfolded(self.last(F.leaky_relu(x, LEAK)), self.steps[0])
+        drawn: Tensor = self.last(F.leaky_relu(_finer(x, self.steps[0]), LEAK))
         return growth.middle(drawn, self.size)
+
+
+def _finer(x: Tensor, step: Sequence[int]) -> Tensor:
+    """Size n becomes n * step, by linear interpolation: channels that become voxels leave a pattern of their grid (Odena,
+    Dumoulin, Olah, "Deconvolution and checkerboard artifacts", Distill 2016)."""
+    size = [n * s for n, s in zip(x.shape[2:], step, strict=True)]
+    return F.interpolate(x, size=size, mode="bilinear" if x.ndim == 4 else "trilinear")
 
 
 class Discriminator(nn.Module):
