@@ -2,9 +2,9 @@
 
 Usage: python benchmarks/synthetic.py [--data ../shared/data] [--out runs/synthetic] [--budget 20m] [--each 5m] [--model gan]
 
-Of the chest X-rays a drawn fifth is held out, normal against tuberculosis. A generator learns from the others, and draws as many
-images of each class as there are. All pictures are 64x64, as what is drawn is. Prints one line a classifier; a training that ended
-is not done again.
+Of the chest X-rays a drawn fifth is held out, normal against tuberculosis. A generator learns from the others, and draws as
+many images of each class as there are. All pictures are 64x64, as what is drawn is. Prints one line a classifier; a training
+that ended is not done again.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def main() -> None:
         if not (classifier / "report.html").exists():
             hounsfield("train", str(folder), "--out", str(classifier), "--budget", given.each, *size, "--overwrite")
         found = json.loads((classifier / "evaluation" / "test.json").read_text())["metrics"]["auroc"]
-        sys.stdout.write(f"{name:10} AUROC {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}] on {found['n']} cases\n")
+        bounds = f"[{found['low']:.3f}, {found['high']:.3f}]"
+        sys.stdout.write(f"{name:10} AUROC {found['value']:.3f} {bounds} on {found['n']} cases\n")
 
 
 if __name__ == "__main__":

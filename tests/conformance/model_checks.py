@@ -24,21 +24,22 @@ SHAPES = {2: (21, 26), 3: (18, 21, 23)}  # odd where the stride allows it
 
 
 class Drawn(nn.Module):
-    """A generator as a function of its noise, which says the class too; in training mode, beside what its adversary says."""
+    """A generator as a function of its noise, which says what is asked for, too; in training mode, beside its adversary."""
 
-    def __init__(self, inner: nn.Module, classes: int) -> None:
+    def __init__(self, inner: nn.Module, classes: int, size: tuple[int, ...]) -> None:
         super().__init__()
         self.inner = inner
-        self.classes = classes
+        self.classes, self.size = classes, size
 
     def forward(self, noise: Tensor) -> Tensor | tuple[Tensor, ...]:
-        labels = (noise.flatten(1)[:, 0] > 0).long() % self.classes
-        images: Tensor = self.inner(noise, labels)
+        told = (noise.flatten(1)[:, : self.classes] > 0).float()
+        asked = told.reshape(len(noise), self.classes, *[1] * len(self.size)).expand(-1, -1, *self.size)
+        images: Tensor = self.inner(noise, asked)
         assert images.abs().max() <= 1, "values beyond -1 and 1"
         judge = getattr(self.inner, "discriminator", None)
         if not self.training or judge is None:
             return images
-        logits: Tensor = judge(images, labels)
+        logits: Tensor = judge(images, asked)
         return images, logits[:, None].expand(-1, images.shape[1])
 
 
@@ -205,7 +206,7 @@ def dimensions(member: Model) -> Iterator[int]:
 def build(member: Model, channels: int, outputs: int, ndim: int, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     network = member.build(smallest(member, ndim), channels, outputs, ndim)
-    return Drawn(network, outputs) if member.OUTPUT == "generator" else network
+    return Drawn(network, outputs, SHAPES[ndim]) if member.OUTPUT == "generator" else network
 
 
 def sample(member: Model, channels: int, ndim: int, batch: int) -> Tensor:

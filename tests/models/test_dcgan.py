@@ -11,11 +11,11 @@ from torch import nn
 from hounsfield.models import dcgan
 
 
-def made(size: tuple[int, ...], channels: int, classes: int = 0, width: int = 4) -> dcgan.DCGAN:
+def made(size: tuple[int, ...], channels: int, asked: int = 0, width: int = 4) -> dcgan.DCGAN:
     torch.manual_seed(0)
     decided = dcgan.rules(size, (1.0,) * len(size)).changes
     options = dcgan.Options.parse({**decided, "width": width, "latent": 5}, "test")
-    network = dcgan.build(options, channels, classes, len(size))
+    network = dcgan.build(options, channels, asked, len(size))
     assert isinstance(network, dcgan.DCGAN)
     return network
 
@@ -25,13 +25,13 @@ SIDES = st.lists(st.integers(8, 40), min_size=2, max_size=2) | st.lists(st.integ
 
 @settings(max_examples=40)
 @given(SIDES, st.integers(1, 4), st.integers(0, 3))
-def test_what_one_makes_the_other_judges(sides: list[int], channels: int, classes: int) -> None:
-    network = made(tuple(sides), channels, classes).eval()
-    labels = torch.tensor([0, classes - 1]) if classes else None
+def test_what_one_makes_the_other_judges(sides: list[int], channels: int, count: int) -> None:
+    network = made(tuple(sides), channels, count).eval()
+    asked = torch.rand(2, count, *sides) if count else None
     with torch.no_grad():
-        images = network(torch.randn(2, *network.noise_shape), labels)
+        images = network(torch.randn(2, *network.noise_shape), asked)
         assert images.shape == (2, channels, *sides)
-        assert network.discriminator(images, labels).shape == (2,)
+        assert network.discriminator(images, asked).shape == (2,)
 
 
 def test_images_of_64_have_the_published_layers() -> None:
@@ -49,12 +49,13 @@ def test_images_of_64_have_the_published_layers() -> None:
     assert float(weights.detach().std()) == pytest.approx(0.02, rel=0.02)
 
 
-def test_the_class_changes_what_is_drawn_and_how_it_is_judged() -> None:
+def test_what_is_asked_for_changes_what_is_drawn_and_how_it_is_judged() -> None:
     network = made((16, 16), 1, 2).eval()
     noise = torch.randn(1, *network.noise_shape)
-    one, other = (network(noise, torch.tensor([k])) for k in (0, 1))
+    asked = [torch.eye(2)[k].reshape(1, 2, 1, 1).expand(1, 2, 16, 16) for k in (0, 1)]
+    one, other = (network(noise, told) for told in asked)
     assert not torch.allclose(one, other)
-    judged = [network.discriminator(one, torch.tensor([k])) for k in (0, 1)]
+    judged = [network.discriminator(one, told) for told in asked]
     assert not torch.allclose(*judged)
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from hounsfield.models import gan
 
 
-def made(size: tuple[int, ...], channels: int = 1, classes: int = 0, **more: object) -> gan.GAN:
+def made(size: tuple[int, ...], channels: int = 1, asked: int = 0, **more: object) -> gan.GAN:
     torch.manual_seed(0)
     decided = gan.rules(size, (1.0,) * len(size)).changes
     options = gan.Options.parse({**decided, "width": 8, "max_width": 16, "latent": 5, **more}, "test")
-    network = gan.build(options, channels, classes, len(size))
+    network = gan.build(options, channels, asked, len(size))
     assert isinstance(network, gan.GAN)
     return network
 
@@ -24,13 +24,13 @@ SIDES = st.lists(st.integers(8, 40), min_size=2, max_size=2) | st.lists(st.integ
 
 @settings(max_examples=30)
 @given(SIDES, st.integers(1, 4), st.integers(0, 3))
-def test_what_one_makes_the_other_judges(sides: list[int], channels: int, classes: int) -> None:
-    network = made(tuple(sides), channels, classes)
-    labels = torch.tensor([0, classes - 1]) if classes else None
+def test_what_one_makes_the_other_judges(sides: list[int], channels: int, count: int) -> None:
+    network = made(tuple(sides), channels, count)
+    asked = torch.rand(2, count, *sides) if count else None
     with torch.no_grad():
-        images = network(torch.randn(2, *network.noise_shape), labels)
+        images = network(torch.randn(2, *network.noise_shape), asked)
         assert images.shape == (2, channels, *sides)
-        assert network.discriminator(images, labels).shape == (2,)
+        assert network.discriminator(images, asked).shape == (2,)
 
 
 @pytest.mark.parametrize("size", [(16, 20), (16, 18, 16)])
@@ -67,12 +67,13 @@ def test_widths_of_words_divide_into_heads() -> None:
             assert network(torch.randn(1, 5)).shape == (1, 1, 64, 64)
 
 
-def test_the_class_changes_what_is_drawn_and_how_it_is_judged() -> None:
+def test_what_is_asked_for_changes_what_is_drawn_and_how_it_is_judged() -> None:
     network = made((16, 16), 1, 2)
     noise = torch.randn(1, *network.noise_shape)
-    one, other = (network(noise, torch.tensor([k])) for k in (0, 1))
+    asked = [torch.eye(2)[k].reshape(1, 2, 1, 1).expand(1, 2, 16, 16) for k in (0, 1)]
+    one, other = (network(noise, told) for told in asked)
     assert not torch.allclose(one, other)
-    judged = [network.discriminator(one, torch.tensor([k])) for k in (0, 1)]
+    judged = [network.discriminator(one, told) for told in asked]
     assert not torch.allclose(*judged)
 
 

@@ -53,3 +53,11 @@ def painter(classed: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     changes = {"model_options.width": 4}
     options = Options(task="generation", model="dcgan", budget="2steps", test=0.25, device="cpu", changes=changes)
     return train(classed, tmp_path_factory.mktemp("runs") / "painter", options)
+
+
+@pytest.fixture(scope="session")
+def colourer(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A generator that draws from masks, after two steps."""
+    changes = {"model_options.width": 4, "task_options.masks": True}
+    options = Options(task="generation", model="dcgan", budget="2steps", device="cpu", changes=changes)
+    return train(phantoms, tmp_path_factory.mktemp("runs") / "colourer", options)

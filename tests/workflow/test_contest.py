@@ -126,7 +126,8 @@ def test_players_have_their_own_rates_and_moments(tmp_path: Path) -> None:
         players = {"critic": {"rate": rate, "betas": (0.0, 0.9)}}
         how = plan(steps=1, weight_decay=0.0, warmup=0.0, clip=0.0, players=players)
         solver: Any = Adversaries()
-        fit(model, cast(tasks.Solver, solver), loader(tmp_path / str(rate), how), how, Member(tmp_path / str(rate)), Clock(), None, quiet)
+        folder = tmp_path / str(rate)
+        fit(model, cast(tasks.Solver, solver), loader(folder, how), how, Member(folder), Clock(), None, quiet)
         after = model.state_dict()
         moved[rate] = {name: float((after[name] - before[name]).abs().max()) for name in before}
     assert moved[0.1]["critic.bias"] == pytest.approx(0.1 * moved[1.0]["critic.bias"], rel=1e-3)

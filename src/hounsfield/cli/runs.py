@@ -148,6 +148,13 @@ def generate(
         str | None,
         typer.Option("--class", help="The class to draw.  [default: all of the run's in turn]", show_default=False),
     ] = None,
+    masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Masks to draw from, of a run that does: a dataset or a folder.  [default: those it learned from]",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the images: the same one gives the same images.")] = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -156,7 +163,8 @@ def generate(
     """Draw new images from a run of generation: synthetic, in source units, each saying so; and a sheet to look at them."""
     from hounsfield.workflow.generate import generate as work
 
-    written = work(run, count, out, label=label, seed=seed, overwrite=overwrite, device=device, console=console())
+    asked: dict[str, Any] = {"label": label, "masks": masks, "seed": seed}
+    written = work(run, count, out, **asked, overwrite=overwrite, device=device, console=console())
     if as_json:
         print_json({"schema": 1, "written": [str(path) for path in written]})
     else:

@@ -284,6 +284,17 @@ def prepare_boxes(boxes: Boxes, placement: Placement) -> Boxes:
     return Boxes(np.concatenate([low, high], axis=1)[inside], boxes.labels[inside], scores)
 
 
+def grid_mismatch(case: str, mask: Geometry, image: Geometry) -> InputError:
+    """A mask lies on another grid than its image."""
+    return InputError(
+        "GRID_MISMATCH",
+        case,
+        found=f"a mask of {mask.shape} with affine {np.round(mask.affine, 3).tolist()}",
+        expected=f"the image's {image.shape} with affine {np.round(image.affine, 3).tolist()}",
+        fix="resample the mask to its image",
+    )
+
+
 def resize(x: Tensor, shape: Sequence[int]) -> Tensor:
     """(C, *spatial) float32 -> (C, *shape), linear with anti-aliasing, extents aligned, one axis at a time."""
     for axis, size in enumerate(shape):

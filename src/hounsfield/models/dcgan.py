@@ -4,8 +4,8 @@ Radford, Metz, Chintala: "Unsupervised representation learning with deep convolu
 2016, section 3 and figure 1: no pooling, batch normalisation in all but the last layer of the generator and the first and last
 of the discriminator, ReLU and tanh in the one, leaky ReLU in the other, weights of standard deviation 0.02, Adam of rate 2e-4
 with a first beta of 0.5. Kernels are two wider than their stride, so that sizes divide (the paper's are 5 wide). Where steps do
-not divide the image, the generator grows beyond it and keeps the middle. Classes are told as in Mirza, Osindero:
-"Conditional generative adversarial nets", 2014: beside the latent, and as planes beside the image.
+not divide the image, the generator grows beyond it and keeps the middle. What is asked for (Mirza, Osindero, "Conditional
+generative adversarial nets", 2014) stands beside the image, and beside the maps of every level that it grows from.
 """
 
 from __future__ import annotations
@@ -14,10 +14,8 @@ from collections.abc import Sequence
 from math import prod
 from typing import Literal
 
-import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hounsfield.core import plan
 from hounsfield.models.parts import growth
@@ -44,36 +42,40 @@ class Options(plan.Options):
 
 
 class Generator(nn.Module):
-    """(B, latent) and labels (B,) -> (B, C, *size) in [-1, 1]."""
+    """(B, latent) and what is asked for (B, K, *size) -> (B, C, *size) in [-1, 1]."""
 
-    def __init__(self, options: Options, channels: int, classes: int, ndim: int) -> None:
+    def __init__(self, options: Options, channels: int, asked: int, ndim: int) -> None:
         super().__init__()
         strides = steps(options.strides, ndim)
         wide = growth.widths(options.width, options.max_width, len(strides))
-        self.classes, self.size = classes, growth.of_axes(options.size, ndim)
-        self.grid = growth.grids(self.size, strides)[-1]
-        self.first = nn.Linear(options.latent + classes, wide[-1] * prod(self.grid), bias=False)
-        layers: list[nn.Module] = [BATCH_NORM[ndim](wide[-1]), nn.ReLU(inplace=True)]
-        for level in reversed(range(1, len(strides))):
-            layers += [_grow(wide[level], wide[level - 1], strides[level]), BATCH_NORM[ndim](wide[level - 1])]
-            layers.append(nn.ReLU(inplace=True))
-        self.layers = nn.Sequential(*layers, _grow(wide[0], channels, strides[0]), nn.Tanh())
+        self.size = growth.of_axes(options.size, ndim)
+        grids = growth.grids(self.size, strides)
+        self.grid, self.whole = grids[-1], growth.whole(grids, strides)
+        self.first = nn.Linear(options.latent, wide[-1] * prod(self.grid), bias=False)
+        self.norm = nn.Sequential(BATCH_NORM[ndim](wide[-1]), nn.ReLU(inplace=True))
+        self.layers = nn.ModuleList()
+        for k in reversed(range(1, len(strides))):
+            grow = _grow(wide[k] + asked, wide[k - 1], strides[k])
+            self.layers.append(nn.Sequential(grow, BATCH_NORM[ndim](wide[k - 1]), nn.ReLU(inplace=True)))
+        self.layers.append(nn.Sequential(_grow(wide[0] + asked, channels, strides[0]), nn.Tanh()))
         _initialise(self)
 
-    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        told = noise if labels is None else torch.cat([noise, F.one_hot(labels, self.classes).to(noise.dtype)], dim=1)
-        return growth.middle(self.layers(self.first(told).reshape(len(noise), -1, *self.grid)), self.size)
+    def forward(self, noise: Tensor, asked: Tensor | None = None) -> Tensor:
+        asked = None if asked is None else growth.around(asked, self.whole)
+        x = self.norm(self.first(noise).reshape(len(noise), -1, *self.grid))
+        for layer in self.layers:
+            x = layer(growth.beside(x, asked))
+        return growth.middle(x, self.size)
 
 
 class Discriminator(nn.Module):
-    """(B, C, *size) and labels (B,) -> (B,) logits, above 0 for what looks real."""
+    """(B, C, *size) and what was asked for (B, K, *size) -> (B,) logits, above 0 for what looks real."""
 
-    def __init__(self, options: Options, channels: int, classes: int, ndim: int) -> None:
+    def __init__(self, options: Options, channels: int, asked: int, ndim: int) -> None:
         super().__init__()
         strides = steps(options.strides, ndim)
         wide = growth.widths(options.width, options.max_width, len(strides))
-        self.classes = classes
-        layers: list[nn.Module] = [_shrink(channels + classes, wide[0], strides[0]), nn.LeakyReLU(LEAK, inplace=True)]
+        layers: list[nn.Module] = [_shrink(channels + asked, wide[0], strides[0]), nn.LeakyReLU(LEAK, inplace=True)]
         for level in range(1, len(strides)):
             layers += [_shrink(wide[level - 1], wide[level], strides[level]), BATCH_NORM[ndim](wide[level])]
             layers.append(nn.LeakyReLU(LEAK, inplace=True))
@@ -83,30 +85,28 @@ class Discriminator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(wide[-1] * prod(left), 1))
         _initialise(self)
 
-    def forward(self, image: Tensor, labels: Tensor | None = None) -> Tensor:
-        if labels is not None:
-            planes = F.one_hot(labels, self.classes).to(image.dtype).reshape(len(image), -1, *[1] * (image.ndim - 2))
-            image = torch.cat([image, planes.expand(-1, -1, *image.shape[2:])], dim=1)
-        logits: Tensor = self.layers(image)
+    def forward(self, image: Tensor, asked: Tensor | None = None) -> Tensor:
+        logits: Tensor = self.layers(growth.beside(image, asked))
         return logits[:, 0]
 
 
 class DCGAN(nn.Module):
-    """Noise (B, *noise_shape), standard normal, and labels (B,), None without classes -> images (B, C, *size) in [-1, 1].
+    """Noise (B, *noise_shape), standard normal, and what is asked for (B, K, *size), None for K = 0 -> images (B, C, *size) in
+    [-1, 1].
 
     objective: what the two are trained for, see hounsfield.models.Model.
     """
 
     objective: Literal["logistic"] = "logistic"
 
-    def __init__(self, options: Options, channels: int, classes: int, ndim: int) -> None:
+    def __init__(self, options: Options, channels: int, asked: int, ndim: int) -> None:
         super().__init__()
         self.noise_shape = (options.latent,)
-        self.generator = Generator(options, channels, classes, ndim)
-        self.discriminator = Discriminator(options, channels, classes, ndim)
+        self.generator = Generator(options, channels, asked, ndim)
+        self.discriminator = Discriminator(options, channels, asked, ndim)
 
-    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        images: Tensor = self.generator(noise, labels)
+    def forward(self, noise: Tensor, asked: Tensor | None = None) -> Tensor:
+        images: Tensor = self.generator(noise, asked)
         return images
 
 
@@ -131,7 +131,7 @@ def _initialise(network: nn.Module) -> None:
 
 
 def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:
-    """See DCGAN; in_channels: of the images; out_channels: classes, 0 for none."""
+    """See DCGAN; in_channels: of the images; out_channels: of what is asked for, 0 for nothing."""
     return DCGAN(options, in_channels, out_channels, ndim)
 
 

@@ -3,8 +3,9 @@
 Liu, Gong, Liu: "Flow straight and fast: learning to generate and transfer data with rectified flow", ICLR 2023, section 2: on
 the straight line between noise and image the velocity is their difference, which a network learns to tell from place and
 time; an image is drawn by following it. Heun's method takes two velocities a step (Karras et al., "Elucidating the design space
-of diffusion-based generative models", NeurIPS 2022, algorithm 1). Time and class scale and shift the normalised features
-(Dhariwal, Nichol, NeurIPS 2021), attention works at the level before the coarsest. As in `gan`, the finest level is left out.
+of diffusion-based generative models", NeurIPS 2022, algorithm 1). The time scales and shifts the normalised features (Dhariwal,
+Nichol, NeurIPS 2021), what is asked for stands beside the image, and attention works at the level before the coarsest. As in
+`gan`, the finest level is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from hounsfield.models.parts import growth
 from hounsfield.models.parts.attention import AttentionBlock
 from hounsfield.models.parts.blocks import CONV, GROUP, group_norm
 from hounsfield.models.parts.pyramid import steps
-from hounsfield.models.parts.pyramid import stride as whole_stride
 
 OUTPUT: Literal["generator"] = "generator"
 
@@ -82,31 +82,32 @@ class Level(nn.Module):
 
 
 class Flow(nn.Module):
-    """Noise (B, *noise_shape), standard normal, and labels (B,), None without classes -> images (B, C, *size) in [-1, 1].
+    """Noise (B, *noise_shape), standard normal, and what is asked for (B, K, *size), None for K = 0 -> images (B, C, *size) in
+    [-1, 1].
 
     objective: what it is trained for, see hounsfield.models.Model.
     """
 
     objective: Literal["flow"] = "flow"
 
-    def __init__(self, options: Options, channels: int, classes: int, ndim: int) -> None:
+    def __init__(self, options: Options, channels: int, asked: int, ndim: int) -> None:
         super().__init__()
         strides = steps(options.strides, ndim)
-        self.size, self.stride, self.steps = growth.of_axes(options.size, ndim), whole_stride(strides, ndim), strides
+        self.size, self.steps = growth.of_axes(options.size, ndim), strides
         self.noise_shape = (channels, *self.size)
         self.evaluations = options.evaluations
         wide = growth.widths(options.width, options.max_width, len(strides))
         told = 4 * wide[0]
         self.time = nn.Sequential(nn.Linear(2 * WAVES, told), nn.SiLU(), nn.Linear(told, told))
-        self.classes = nn.Embedding(classes, told) if classes else None
         grids = growth.grids(self.size, strides)
+        self.whole = growth.whole(grids, strides)
         windows = [grids[k] if options.attention and k == max(0, len(wide) - 2) else None for k in range(len(wide))]
 
         def level(k: int, channels: int) -> Level:
             return Level(channels, wide[k], told, options.blocks, windows[k], ndim)
 
         first = strides[0]
-        self.first = CONV[ndim](channels, wide[0], tuple(s + 2 for s in first), first, 1)
+        self.first = CONV[ndim](channels + asked, wide[0], tuple(s + 2 for s in first), first, 1)
         self.down = nn.ModuleList(level(k, wide[k]) for k in range(len(wide)))
         self.shrink = nn.ModuleList(_shrink(wide[k], wide[k + 1], step) for k, step in enumerate(strides[1:]))
         self.narrow = nn.ModuleList(CONV[ndim](wide[k + 1], wide[k], 1) for k in range(len(wide) - 1))
@@ -116,16 +117,11 @@ class Flow(nn.Module):
         for weight in self.last.parameters():
             nn.init.zeros_(weight)
 
-    def velocity(self, x: Tensor, time: Tensor, labels: Tensor | None = None) -> Tensor:
+    def velocity(self, x: Tensor, time: Tensor, asked: Tensor | None = None) -> Tensor:
         """(B, C, *size) at times (B,) from 0, noise, to 1, image -> how it changes, per unit of time."""
         waves = torch.exp(torch.linspace(0, math.log(FASTEST), WAVES, device=x.device)) * time[:, None]
-        told = self.time(torch.cat([waves.sin(), waves.cos()], dim=1))
-        if self.classes is not None and labels is not None:
-            told = told + self.classes(labels)
-        told = F.silu(told)
-        wanting = [-n % s for n, s in zip(self.size, self.stride, strict=True)]
-        pads = [part for w in reversed(wanting) for part in (w // 2, w - w // 2)]
-        x = self.first(F.pad(x, pads))
+        told = F.silu(self.time(torch.cat([waves.sin(), waves.cos()], dim=1)))
+        x = self.first(growth.around(growth.beside(x, asked), self.whole))
         skips = []
         for k, level in enumerate(self.down):
             x = level(self.shrink[k - 1](x) if k else x, told)
@@ -136,12 +132,12 @@ class Flow(nn.Module):
         out = growth.unfolded(self.last(F.silu(self.norm(x))), self.steps[0])
         return growth.middle(out, self.size)
 
-    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, noise: Tensor, asked: Tensor | None = None) -> Tensor:
         x, count = noise, self.evaluations // 2
         for k in range(count):
             now, then = (torch.full((len(x),), at / count, device=x.device) for at in (k, k + 1))
-            here = self.velocity(x, now, labels)
-            there = self.velocity(x + here / count, then, labels)
+            here = self.velocity(x, now, asked)
+            there = self.velocity(x + here / count, then, asked)
             x = x + (here + there) / (2 * count)
         return x.clamp(-1, 1)
 
@@ -152,7 +148,7 @@ def _shrink(channels: int, out: int, step: Sequence[int]) -> nn.Module:
 
 
 def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:
-    """See Flow; in_channels: of the images; out_channels: classes, 0 for none."""
+    """See Flow; in_channels: of the images; out_channels: of what is asked for, 0 for nothing."""
     return Flow(options, in_channels, out_channels, ndim)
 
 

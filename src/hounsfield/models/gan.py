@@ -4,10 +4,10 @@ Huang, Gokaslan, Kuleshov, Tompkin: "The GAN is dead; long live the GAN! A moder
 ReLU, no normalisation, residual blocks that begin as their shortcuts (Zhang, Dauphin, Ma, "Fixup initialization", ICLR 2019), a
 loss of pairs with zero-centred gradient penalties on real and fake (`tasks/parts/adversarial.py`). Attention relates what lies
 far apart (Zhang et al., "Self-attention generative adversarial networks", ICML 2019), at the level before the coarsest, where
-it is cheap. Classes multiply the critic's features (Miyato, Koyama, "cGANs with projection discriminator", ICLR 2018).
+it is cheap. What is asked for stands beside the critic's image, and enters every level of the generator.
 
 On a CPU the finest level is most of the work, so there is none: the first step is taken by one strided convolution in the
-critic, and in the generator by one whose channels become voxels.
+critic, and in the generator by an interpolation before its last one.
 """
 
 from __future__ import annotations
@@ -64,38 +64,49 @@ class Block(nn.Module):
 
 
 class Generator(nn.Module):
-    """(B, latent) and labels (B,) -> (B, C, *size), about in [-1, 1]."""
+    """(B, latent) and what is asked for (B, K, *size) -> (B, C, *size), about in [-1, 1]."""
 
-    def __init__(self, options: Options, channels: int, classes: int, ndim: int) -> None:
+    def __init__(self, options: Options, channels: int, asked: int, ndim: int) -> None:
         super().__init__()
-        self.steps, self.classes = steps(options.strides, ndim), classes
-        self.size = growth.of_axes(options.size, ndim)
+        self.steps, self.size = steps(options.strides, ndim), growth.of_axes(options.size, ndim)
         grids = growth.grids(self.size, self.steps)
-        self.grid = grids[-1]
+        self.grid, self.whole = grids[-1], growth.whole(grids, self.steps)
         wide = growth.widths(options.width, options.max_width, len(self.steps))
-        self.first = nn.Linear(options.latent + classes, wide[-1] * prod(self.grid))
-        self.levels = nn.ModuleList(_level(options, wide, grids, k, ndim) for k in reversed(range(len(wide))))
-        self.narrow = nn.ModuleList(CONV[ndim](wide[k], wide[k - 1], 1) for k in reversed(range(1, len(wide))))
-        self.last = CONV[ndim](wide[0], channels * prod(self.steps[0]), 3, padding=1)
+        self.first = nn.Linear(options.latent, wide[-1] * prod(self.grid))
+        levels = list(reversed(range(len(wide))))
+        self.enter = nn.ModuleList(CONV[ndim](wide[k] + asked, wide[k], 1) if asked else nn.Identity() for k in levels)
+        self.levels = nn.ModuleList(_level(options, wide, grids, k, ndim) for k in levels)
+        self.narrow = nn.ModuleList(CONV[ndim](wide[k], wide[k - 1], 1) for k in levels[:-1])
+        self.last = CONV[ndim](wide[0], channels, 3, padding=1)
 
-    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        told = noise if labels is None else torch.cat([noise, F.one_hot(labels, self.classes).to(noise.dtype)], dim=1)
-        x = self.levels[0](self.first(told).reshape(len(noise), -1, *self.grid))
-        for narrow, level, step in zip(self.narrow, self.levels[1:], reversed(self.steps[1:]), strict=True):
-            x = level(F.interpolate(narrow(x), scale_factor=tuple(map(float, step)), mode="nearest"))
-        drawn = growth.unfolded(self.last(F.leaky_relu(x, LEAK)), self.steps[0])
+    def forward(self, noise: Tensor, asked: Tensor | None = None) -> Tensor:
+        asked = None if asked is None else growth.around(asked, self.whole)
+        x = self.first(noise).reshape(len(noise), -1, *self.grid)
+        for k, (enter, level) in enumerate(zip(self.enter, self.levels, strict=True)):
+            if k:
+                x = _finer(self.narrow[k - 1](x), self.steps[-k])
+            x = level(enter(growth.beside(x, asked)))
+        drawn: Tensor = self.last(F.leaky_relu(_finer(x, self.steps[0]), LEAK))
         return growth.middle(drawn, self.size)
 
 
-class Discriminator(nn.Module):
-    """(B, C, *size) and labels (B,) -> (B,) logits, of which only differences mean anything: higher is more real."""
+def _finer(x: Tensor, step: Sequence[int]) -> Tensor:
+    """Size n becomes n * step, by linear interpolation: channels that become voxels leave a pattern of their grid (Odena,
+    Dumoulin, Olah, "Deconvolution and checkerboard artifacts", Distill 2016)."""
+    size = [n * s for n, s in zip(x.shape[2:], step, strict=True)]
+    return F.interpolate(x, size=size, mode="bilinear" if x.ndim == 4 else "trilinear")
 
-    def __init__(self, options: Options, channels: int, classes: int, ndim: int) -> None:
+
+class Discriminator(nn.Module):
+    """(B, C, *size) and what was asked for (B, K, *size) -> (B,) logits, of which only differences mean anything: higher is
+    more real."""
+
+    def __init__(self, options: Options, channels: int, asked: int, ndim: int) -> None:
         super().__init__()
         strides = steps(options.strides, ndim)
         wide = growth.widths(options.width, options.max_width, len(strides))
         first = tuple(n // s for n, s in zip(growth.of_axes(options.size, ndim), strides[0], strict=True))
-        self.first = CONV[ndim](channels, wide[0], tuple(s + 2 for s in strides[0]), strides[0], 1)
+        self.first = CONV[ndim](channels + asked, wide[0], tuple(s + 2 for s in strides[0]), strides[0], 1)
         grids = [first]
         for step in strides[1:]:
             grids.append(tuple(-(-n // s) for n, s in zip(grids[-1], step, strict=True)))
@@ -105,23 +116,21 @@ class Discriminator(nn.Module):
         )
         self.features = nn.Linear(wide[-1] * prod(grids[-1]), wide[-1])
         self.last = nn.Linear(wide[-1], 1)
-        self.classes = nn.Embedding(classes, wide[-1]) if classes else None
 
-    def forward(self, image: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, image: Tensor, asked: Tensor | None = None) -> Tensor:
         # Only the plain kernel of attention can be differentiated twice, as gradient penalties want it.
         with sdpa_kernel(SDPBackend.MATH):
-            x = self.levels[0](self.first(image))
+            x = self.levels[0](self.first(growth.beside(image, asked)))
             for shrink, level in zip(self.shrink, self.levels[1:], strict=True):
                 x = level(shrink(x))
         features = F.leaky_relu(self.features(F.leaky_relu(x, LEAK).flatten(1)), LEAK)
         logits: Tensor = self.last(features)[:, 0]
-        if self.classes is not None and labels is not None:
-            logits = logits + (self.classes(labels) * features).sum(dim=1) * features.shape[1] ** -0.5
         return logits
 
 
 class GAN(nn.Module):
-    """Noise (B, *noise_shape), standard normal, and labels (B,), None without classes -> images (B, C, *size) in [-1, 1].
+    """Noise (B, *noise_shape), standard normal, and what is asked for (B, K, *size), None for K = 0 -> images (B, C, *size) in
+    [-1, 1].
 
     objective: what the two are trained for, see hounsfield.models.Model. changed: probability with which images are changed
     before the critic sees them, which the training adapts.
@@ -130,15 +139,15 @@ class GAN(nn.Module):
     objective: Literal["relativistic"] = "relativistic"
     changed: Tensor
 
-    def __init__(self, options: Options, channels: int, classes: int, ndim: int) -> None:
+    def __init__(self, options: Options, channels: int, asked: int, ndim: int) -> None:
         super().__init__()
         self.noise_shape = (options.latent,)
-        self.generator = Generator(options, channels, classes, ndim)
-        self.discriminator = Discriminator(options, channels, classes, ndim)
+        self.generator = Generator(options, channels, asked, ndim)
+        self.discriminator = Discriminator(options, channels, asked, ndim)
         self.register_buffer("changed", torch.zeros(()))
 
-    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
-        images: Tensor = self.generator(noise, labels)
+    def forward(self, noise: Tensor, asked: Tensor | None = None) -> Tensor:
+        images: Tensor = self.generator(noise, asked)
         return images.clamp(-1, 1)
 
 
@@ -151,7 +160,7 @@ def _level(options: Options, wide: Sequence[int], grids: Sequence[tuple[int, ...
 
 
 def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:
-    """See GAN; in_channels: of the images; out_channels: classes, 0 for none."""
+    """See GAN; in_channels: of the images; out_channels: of what is asked for, 0 for nothing."""
     return GAN(options, in_channels, out_channels, ndim)
 
 
@@ -166,19 +175,24 @@ def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[floa
 
 
 def training() -> plan.Decision:
-    """The published optimiser, without its long schedules."""
+    """The published moments, and a larger rate for short trainings: on chest X-rays KID 2.95 after 130 steps of 32, and 5,025
+    after 112 steps at the published 2e-4."""
     player = {"rate": 1.0, "betas": (0.0, 0.99)}
     why = "as published for R3GAN: no momentum between adversaries"
     return plan.Decision(
         {
-            "lr": 2e-4,
+            "lr": 1e-3,
             "warmup": 0.02,
             "weight_decay": 0.0,
             "clip": 0.0,
             "ema": 0.999,
             "players": {"discriminator": player, "generator": player},
         },
-        {"lr": "as published for R3GAN", "players": why, "ema": "adversaries circle each other: their mean is steadier"},
+        {
+            "lr": "five times the rate published for R3GAN, which hardly moved in a short training",
+            "players": why,
+            "ema": "adversaries circle each other: their mean is steadier",
+        },
     )
 
 

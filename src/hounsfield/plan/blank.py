@@ -17,7 +17,9 @@ def target_bytes(plan: Plan, solver: Solver, voxels: int) -> int:
         return solver.blank(1).nbytes
     outputs = solver.out_channels
     kind = TASKS.load(plan.task).KIND
-    if kind in ("vector", "generator"):
+    if kind == "generator":
+        return voxels if getattr(plan.task_options, "masks", False) else 8
+    if kind == "vector":
         return 8 * outputs
     if kind == "boxes":
         return 4 * BOXES * (2 * plan.ndim + 1)
@@ -34,7 +36,8 @@ def blank_batch(plan: Plan, solver: Solver, size: int) -> Batch:
     elif kind == "boxes":
         target = torch.zeros(size, BOXES, 2 * plan.ndim + 1)
     elif kind == "generator":
-        target = torch.zeros(size, dtype=torch.int64)
+        masks = getattr(options, "masks", False)
+        target = torch.zeros(size, 1, *plan.patch, dtype=torch.uint8) if masks else torch.zeros(size, dtype=torch.int64)
     elif kind == "vector":
         target = torch.zeros((size, outputs) if getattr(options, "multilabel", False) else (size,), dtype=torch.int64)
     else:

@@ -64,7 +64,8 @@ class Metrics(Protocol):
 
 
 class Solver(Protocol):
-    """A task for one plan."""
+    """A task for one plan. bounds (optional): by player, between which its loss stays while all learn; beyond them for long the
+    training stops."""
 
     out_channels: int
 
@@ -119,7 +120,7 @@ class Posing(Protocol):
 class Task(Protocol):
     """What a file in this folder defines.
 
-    KIND: "vector", "dense" or "boxes", which models fit. MODEL: the default model's name.
+    KIND: "vector", "dense", "boxes" or "generator", which models fit. MODEL: the default model's name.
     TRUTH (optional): "labels", the default, or "image": the images themselves are what is learned, labels are left aside, and
         no image is resampled, cut off at its brightest or recoloured. KEY (optional): how a drawn case is to be read.
     targets: checks the dataset's labels for this task; InputError BAD_LABEL, ONE_CLASS, NO_FOREGROUND.

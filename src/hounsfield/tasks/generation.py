@@ -1,4 +1,4 @@
-"""Generation: new images like those of a set, or of one of its classes, in 2D and 3D."""
+"""Generation: new images like those of a set, of one of its classes, or from a mask, in 2D and 3D."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hounsfield.core import plan as core
 from hounsfield.core.errors import InputError
@@ -22,7 +23,7 @@ from hounsfield.core.sample import Sample
 from hounsfield.data.augment import generator
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.loader import Batch
-from hounsfield.data.prepare import Placement, Prepared
+from hounsfield.data.prepare import Placement, Prepared, grid_mismatch, prepare_labels
 from hounsfield.metrics import bootstrap
 from hounsfield.tasks import RGB, Curve, Row
 from hounsfield.tasks.parts import drawing
@@ -38,9 +39,11 @@ OF_REAL = {"recall": "recalled", "coverage": "covered"}
 
 
 class Options(core.Options):
-    """penalty: of the gradients of a relativistic critic, the larger the steadier and the slower."""
+    """penalty: of the gradients of a relativistic critic, the larger the steadier and the slower. masks: each image is drawn
+    from a mask, whose classes are the plan's; else it is of one of the plan's classes, or of none."""
 
     penalty: float = Field(default=1.0, ge=0)
+    masks: bool = False
 
 
 def targets(dataset: Dataset) -> None:
@@ -79,9 +82,17 @@ class Solver:
         self.options = plan.task_options
         self.out_channels = len(plan.classes)
 
-    def encode(self, sample: Sample, placement: Placement) -> npt.NDArray[np.int64]:
-        """A class index (), 0 without classes."""
-        return np.array(sample.target if isinstance(sample.target, int) else 0, dtype=np.int64)
+    def encode(self, sample: Sample, placement: Placement) -> npt.NDArray[Any]:
+        """A class index (), 0 without classes; or a mask as segmentation encodes it, uint8 (R, *grid). Raises InputError
+        GRID_MISMATCH where it lies on another grid than its image."""
+        if not self.options.masks:
+            return np.array(sample.target if isinstance(sample.target, int) else 0, dtype=np.int64)
+        assert callable(sample.target)
+        mask = sample.target()
+        if not mask.geometry.same_grid(placement.source):
+            raise grid_mismatch(sample.id, mask.geometry, placement.source)
+        encoded: npt.NDArray[np.uint8] = prepare_labels(mask, placement, self.plan.classes).numpy()
+        return encoded
 
     def players(self, model: nn.Module) -> Mapping[str, nn.Module]:
         made: Any = model
@@ -91,27 +102,44 @@ class Solver:
 
     def steps(self, model: nn.Module, batch: Batch) -> Iterable[tuple[str, Callable[[], Tensor]]]:
         made: Any = model
-        labels = batch.target if self.out_channels else None
+        asked = self.asked(batch.target)
         if made.objective == "flow":
-            return matching(made, batch.image, labels)
+            return matching(made, batch.image, asked)
         if made.objective == "relativistic":
-            return relativistic(made, batch.image, labels, self.options.penalty)
-        return logistic(made, batch.image, labels)
+            return relativistic(made, batch.image, asked, self.options.penalty)
+        return logistic(made, batch.image, asked)
 
-    def generate(self, models: Sequence[nn.Module], numbers: Sequence[int], labels: Sequence[int] | None, seed: int) -> Tensor:
+    def asked(self, target: Tensor) -> Tensor | None:
+        """What is asked of a generator by targets (N, ...) as `encode` makes them: (N, K, *grid) of 0 and 1, a plane for each
+        class of the plan; None without classes."""
+        count = self.out_channels
+        if not count:
+            return None
+        if target.ndim == 1:
+            planes = F.one_hot(target, count).float()
+            return planes.reshape(len(target), count, *[1] * self.plan.ndim).expand(-1, -1, *self.plan.patch)
+        if target.shape[1] > 1:
+            return (target == 1).float()
+        return torch.cat([target == k + 1 for k in range(count)], dim=1).float()
+
+    def blank(self, count: int) -> Tensor:
+        """So many targets of the first class, or with nothing in the mask."""
+        if self.options.masks:
+            return torch.zeros(count, 1, *self.plan.patch, dtype=torch.uint8)
+        return torch.zeros(count, dtype=torch.int64)
+
+    def generate(self, models: Sequence[nn.Module], numbers: Sequence[int], target: Tensor, seed: int) -> Tensor:
         """Images (N, C, *grid) in [-1, 1], on the CPU. numbers: of the images in the stream of `seed`: each is drawn from both
-        alone, by one of the models in turn. labels: (N,) class indices, None without classes."""
+        alone, by one of the models in turn. target: (N, ...) what they shall be, as `encode` makes it."""
         noise = [self.noise(models[0], seed, number) for number in numbers]
-        return self.drawn(models, noise, numbers, labels)
+        return self.drawn(models, noise, numbers, target)
 
     def noise(self, model: nn.Module, seed: int, number: int) -> Tensor:
         """What image `number` of the stream of `seed` is drawn from: standard normal, in the model's own shape."""
         shape = cast(Any, model).noise_shape
         return torch.randn(shape, generator=generator("cpu", seed, number))
 
-    def drawn(
-        self, models: Sequence[nn.Module], noise: Sequence[Tensor], numbers: Sequence[int], labels: Sequence[int] | None
-    ) -> Tensor:
+    def drawn(self, models: Sequence[nn.Module], noise: Sequence[Tensor], numbers: Sequence[int], target: Tensor) -> Tensor:
         """What the models, in turn by `numbers`, draw from this noise; see `generate`. Raises InputError NOT_FINITE."""
         device = next(models[0].parameters()).device
         found: dict[int, Tensor] = {}
@@ -119,9 +147,9 @@ class Solver:
             mine = [k for k, number in enumerate(numbers) if number % len(models) == which]
             for start in range(0, len(mine), TOGETHER):
                 some = mine[start : start + TOGETHER]
-                told = None if labels is None else torch.tensor([labels[k] for k in some], device=device)
                 with torch.inference_mode():
-                    images = model(torch.stack([noise[k] for k in some]).to(device), told)
+                    asked = self.asked(target[some].to(device))
+                    images = model(torch.stack([noise[k] for k in some]).to(device), asked)
                 found |= dict(zip(some, images.float().cpu(), strict=True))
         whole = torch.stack([found[k] for k in range(len(numbers))])
         if not torch.isfinite(whole).all():
@@ -145,8 +173,7 @@ class Solver:
     def infer(self, models: Sequence[nn.Module], x: Tensor) -> Tensor:
         """(C, *grid) in [-1, 1]: the first image of the plan's seed, whatever x is. Each model draws one, so that this takes as
         long as for other tasks."""
-        labels = [0] * len(models) if self.out_channels else None
-        return self.generate(models, range(len(models)), labels, self.plan.seed)[0]
+        return self.generate(models, range(len(models)), self.blank(len(models)), self.plan.seed)[0]
 
     def decode(self, raw: Tensor, prepared: Prepared) -> Image:
         """On the source grid, in the source's units."""
@@ -163,8 +190,8 @@ class Solver:
                 expected="something that judges an image",
                 fix="explain a gan",
             )
-        labels = torch.full((len(x),), target, device=x.device) if self.out_channels else None
-        logits: Tensor = judge(x, labels).float()
+        told = self.blank(len(x)) if self.options.masks else torch.full((len(x),), target)
+        logits: Tensor = judge(x, self.asked(told.to(x.device))).float()
         return logits
 
     def metrics(self) -> Metrics:

@@ -66,7 +66,8 @@ def purpose(plan: Plan) -> str:
     if repair:
         return {"denoise": "to take noise away", "inpaint": "to fill holes"}.get(repair, "to raise resolution")
     if plan.task == "generation":
-        return "to draw new images" + (f" of {listed}" if listed else "")
+        of = "from masks of" if getattr(plan.task_options, "masks", False) else "of"
+        return "to draw new images" + (f" {of} {listed}" if listed else "")
     return f"for {plan.task}" + (f" of {listed}" if listed else "")
 
 

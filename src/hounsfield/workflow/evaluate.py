@@ -15,7 +15,6 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.plan import Plan
 from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset
-from hounsfield.data.mask_boxes import for_task
 from hounsfield.data.masks import Relabelled
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, Choices
@@ -25,8 +24,14 @@ from hounsfield.workflow.console import SILENT, Console, first_few, track
 from hounsfield.workflow.device import choose_device
 from hounsfield.workflow.generate import save_picture
 from hounsfield.workflow.predict import Predictor, cases_of
-from hounsfield.workflow.run import Run, read_json, write_json
+from hounsfield.workflow.run import Run, as_planned, read_json, write_json
 from hounsfield.workflow.sets import Beside, measure_sets, trained
+
+SHOWN = {  # by the pictures of a generator, as their files say
+    "real": "real images",
+    "generated": "synthetic images",
+    "closest": "synthetic images, each beside the training image nearest to it",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,7 @@ class Evaluation:
         folder = run.root / "evaluation"
         write_json(folder / f"{self.part}.json", {**self.to_json(), "cases": [_finite(r) for r in self.rows]})
         for name, picture in self.pictures.items():
-            save_picture([picture], 1, folder / f"{self.part}-{name}.png", f"{name} images, some of them synthetic")
+            save_picture([picture], 1, folder / f"{self.part}-{name}.png", SHOWN[name])
 
 
 def evaluate(
@@ -80,14 +85,14 @@ def evaluate(
     read that leave one; the run's own data are read as for its training where nothing else is chosen.
 
     Another dataset's classes are those of the plan by name; masks also by value where the names differ. features: of a
-    generator, a classification run by whose features images are compared; None: those of random weights.
+    generator, a classification run by whose features images are compared; None: see `sets.Beside`.
     Raises InputError TOO_FEW, NOT_A_RUN, BAD_LABEL.
     """
     opened = run if isinstance(run, Run) else Run(run)
     trained = Path(opened.record["data"])
     path = trained if data is None else Path(data)
     own = path.resolve() == trained.resolve()
-    dataset = opened.dataset(choices) if own else for_task(open_dataset(path, choices=choices), opened.plan.task)
+    dataset = opened.dataset(choices) if own else as_planned(open_dataset(path, choices=choices), opened.plan)
     for note in () if own else dataset.notes:
         console.say(f"  {note}")
     TASKS.load(opened.plan.task).targets(dataset)

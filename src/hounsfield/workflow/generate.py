@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import acos, sin
 from pathlib import Path
@@ -16,17 +16,16 @@ from torch import Tensor
 import hounsfield
 from hounsfield import io
 from hounsfield.core.errors import InputError
-from hounsfield.core.geometry import Geometry, Space
+from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image, Meta
-from hounsfield.core.registry import nearest
-from hounsfield.tasks import RGB, TASKS
+from hounsfield.tasks import RGB
 from hounsfield.tasks.generation import Solver
 from hounsfield.tasks.parts.drawing import mosaic
 from hounsfield.workflow.console import SILENT, Console
 from hounsfield.workflow.device import choose_device, memory_guard
-from hounsfield.workflow.prepare import grid_spacing
 from hounsfield.workflow.results import author_of
 from hounsfield.workflow.run import Run, write_json
+from hounsfield.workflow.wishes import Wish, wishes
 
 MOST: Final = 1_000_000
 SHEET: Final = 64  # images of the contact sheet at most,
@@ -42,6 +41,7 @@ def generate(
     out: str | Path,
     *,
     label: str | None = None,
+    masks: str | Path | None = None,
     seed: int = 0,
     overwrite: bool = False,
     device: str = "auto",
@@ -49,84 +49,94 @@ def generate(
 ) -> list[Path]:
     """Draw `count` images into the new folder `out`; returns their files.
 
-    label: the class to draw; None: of a run with classes all of them in turn, below a folder of each. The same run, seed and
-    device give the same images. Raises InputError UNSUPPORTED_PAIR for a run of another task, BAD_OPTION for a count or class
-    that cannot be, OUTPUT_EXISTS.
+    label: the class to draw; None: of a run with classes all in turn, below a folder of each. masks: of a run that draws
+    from masks, a dataset or a folder of them, taken in turn; None: those of its training part. The same run, seed and device
+    give the same images. Raises InputError BAD_OPTION for a count that cannot be, OUTPUT_EXISTS, and what `wishes` raises.
     """
     opened = run if isinstance(run, Run) else Run(run)
     folder = Path(out)
-    labels = _labels(opened, count, label)
+    wish = wishes(opened, label, masks)
+    if not 1 <= count <= MOST:
+        raise InputError("BAD_OPTION", "--count", found=str(count), expected=f"1 to {MOST:,} images", fix="--count 100")
     _refuse_existing(folder, overwrite)
     where = choose_device(device)
     with memory_guard("generate", "draw on the CPU with --device cpu"):
-        return _Drawing(opened, seed, where).into(folder, labels, console)
+        return _Drawing(opened, seed, where, wish).into(folder, count, console)
 
 
 class _Drawing:
-    """A run that draws from the stream of `seed`."""
+    """A run that draws from the stream of `seed` what is wished."""
 
-    def __init__(self, run: Run, seed: int, device: torch.device) -> None:
-        self.run, self.seed = run, seed
+    def __init__(self, run: Run, seed: int, device: torch.device, wish: Callable[[int], Wish]) -> None:
+        self.run, self.seed, self.wish = run, seed, wish
         self.models = run.models(device)
         self.solver = cast(Solver, run.solver)
-        self.geometry = geometry_of(run)
         self.weights = author_of(run).weights[:12]
-        self.classes = [c.name for c in run.plan.classes]
 
-    def into(self, folder: Path, labels: Sequence[int], console: Console) -> list[Path]:
-        """labels: a class index for each image; of a run without classes as many zeros."""
+    def into(self, folder: Path, count: int, console: Console) -> list[Path]:
         beside = folder.with_name(f".{folder.name}.new")
         shutil.rmtree(beside, ignore_errors=True)  # of a start that was killed
         beside.mkdir(parents=True)
         try:
-            files, shown = self._images(beside, labels, console)
-            self._sheets(beside, labels, shown)
-            write_json(beside / "generation.json", self._about(files, labels))
+            images, shown = self._images(beside, count, console)
+            self._sheets(beside, shown)
+            write_json(beside / "generation.json", self._about(images))
             if folder.exists():
                 shutil.rmtree(folder)
             beside.rename(folder)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
-        return [folder / name for name in files]
+        return [folder / str(image["file"]) for image in images]
 
-    def _images(self, beside: Path, labels: Sequence[int], console: Console) -> tuple[list[str], list[Image]]:
-        """The names of the files, and the first images."""
-        ending = self._ending()
-        files: list[str] = []
+    def _images(self, beside: Path, count: int, console: Console) -> tuple[list[dict[str, str | None]], list[Image]]:
+        """What is said of every image, and the first of them."""
+        told: list[dict[str, str | None]] = []
         shown: list[Image] = []
         with console.bar("drawing") as bar:
-            for start in range(0, len(labels), TOGETHER):
-                numbers = range(start, min(start + TOGETHER, len(labels)))
-                told = [labels[k] for k in numbers] if self.classes else None
-                for number, values in zip(numbers, self.solver.generate(self.models, numbers, told, self.seed), strict=True):
-                    name = f"images/{self._folder(labels[number])}synthetic-{number:06d}{ending}"
-                    image = self._signed(values, number)
-                    (beside / name).parent.mkdir(parents=True, exist_ok=True)
-                    io.write(image, beside / name)
-                    files.append(name)
-                    if len(shown) < SHEET:
-                        shown.append(image)
-                bar(numbers.stop, len(labels))
-        return files, shown
+            for start in range(0, count, TOGETHER):
+                numbers = range(start, min(start + TOGETHER, count))
+                wished = [self.wish(number) for number in numbers]
+                values = self.solver.generate(self.models, numbers, _targets(wished), self.seed)
+                for number, wish, drawn in zip(numbers, wished, values, strict=True):
+                    image = self._signed(drawn, wish.geometry, number)
+                    told.append(self._write(beside, number, wish, image))
+                    shown += [image] if len(shown) < SHEET else []
+                bar(numbers.stop, count)
+        return told, shown
 
-    def _sheets(self, beside: Path, labels: Sequence[int], shown: Sequence[Image]) -> None:
+    def _write(self, beside: Path, number: int, wish: Wish, image: Image) -> dict[str, str | None]:
+        """The image, and the mask that it was drawn from, below `beside`; what is said of them."""
+        ending = self._ending()
+        folder = "" if wish.label is None else f"{wish.label.replace('/', '_')}/"
+        told: dict[str, str | None] = {"file": f"images/{folder}synthetic-{number:06d}{ending}", "class": wish.label}
+        parts = {"file": image}
+        if wish.mask is not None:
+            flat = ending != ".nii.gz" and wish.mask.channels == 1 and wish.mask.array.dtype == np.uint8
+            told["mask"] = f"masks/synthetic-{number:06d}{'.png' if flat else '.nii.gz'}"
+            parts["mask"] = wish.mask
+        for key, content in parts.items():
+            path = beside / str(told[key])
+            path.parent.mkdir(parents=True, exist_ok=True)
+            io.write(content, path)
+        return told
+
+    def _sheets(self, beside: Path, shown: Sequence[Image]) -> None:
         """`contact-sheet.png` of the first images, and `interpolation.png`: rows from one image to the next."""
         save_picture([image.preview() for image in shown], ACROSS, beside / "contact-sheet.png", self._description("images"))
-        numbers = list(range(min(len(labels), 2 * PAIRS)))
+        numbers = list(range(min(len(shown), 2 * PAIRS)))
         numbers = numbers[: len(numbers) // 2 * 2] or numbers * 2
         noise = [self.solver.noise(self.models[0], self.seed, number) for number in numbers]
         between: list[Tensor] = []
-        told: list[int] = []
+        wished: list[Wish] = []
         for k in range(0, len(numbers), 2):
-            steps = [between_two(noise[k], noise[k + 1], part / (BETWEEN - 1)) for part in range(BETWEEN)]
-            between += steps
-            told += [labels[numbers[k // 2]]] * BETWEEN  # one class a row: between classes there is nothing
-        values = self.solver.drawn(self.models, between, [0] * len(between), told if self.classes else None)
-        rows = [self._signed(v, 0).preview() for v in values]
+            between += [between_two(noise[k], noise[k + 1], part / (BETWEEN - 1)) for part in range(BETWEEN)]
+            wished += [self.wish(numbers[k // 2])] * BETWEEN  # the same in a row: between classes, or masks, there is nothing
+        values = self.solver.drawn(self.models, between, [0] * len(between), _targets(wished))
+        rows = [self._signed(v, wish.geometry, 0).preview() for v, wish in zip(values, wished, strict=True)]
         save_picture(rows, BETWEEN, beside / "interpolation.png", self._description("images between images"))
 
-    def _signed(self, values: Tensor, number: int) -> Image:
-        image = self.solver.image(values, self.geometry, self.run.fingerprint.dtype)
+    def _signed(self, values: Tensor, geometry: Geometry, number: int) -> Image:
+        image = self.solver.image(values, geometry, self.run.fingerprint.dtype)
         return replace(image, meta=replace(image.meta, description=self._description(f"image {number}")))
 
     def _description(self, what: str) -> str:
@@ -144,11 +154,7 @@ class _Drawing:
         tif = len(facts.channels) == 1 and kind in (np.uint16, np.int32, np.float32)
         return ".tif" if tif else ".nii.gz"
 
-    def _folder(self, label: int) -> str:
-        return f"{self.classes[label].replace('/', '_')}/" if self.classes else ""
-
-    def _about(self, files: Sequence[str], labels: Sequence[int]) -> dict[str, Any]:
-        classes = [self.classes[label] for label in labels] if self.classes else [None] * len(files)
+    def _about(self, images: Sequence[dict[str, str | None]]) -> dict[str, Any]:
         return {
             "synthetic": True,
             "hounsfield": hounsfield.__version__,
@@ -156,17 +162,8 @@ class _Drawing:
             "model": self.run.plan.model,
             "weights": self.weights,
             "seed": self.seed,
-            "images": [{"file": name, "class": of} for name, of in zip(files, classes, strict=True)],
+            "images": list(images),
         }
-
-
-def geometry_of(run: Run) -> Geometry:
-    """The grid that a run draws on: of the median extent of what it learned from."""
-    facts, size = run.fingerprint, run.plan.grid.size
-    assert size is not None
-    if facts.space == "none":
-        return Geometry.none(size)
-    return Geometry.from_spacing(size, grid_spacing(run.plan, facts), space=cast(Space, facts.space))
 
 
 def between_two(one: Tensor, other: Tensor, part: float) -> Tensor:
@@ -186,30 +183,9 @@ def save_picture(tiles: Sequence[RGB], across: int, path: Path, description: str
     io.write(Image(array, Geometry.none(array.shape[1:]), meta), path, overwrite=True)
 
 
-def _labels(run: Run, count: int, label: str | None) -> list[int]:
-    """A class index for each image. Raises InputError UNSUPPORTED_PAIR, BAD_OPTION."""
-    if TASKS.load(run.plan.task).KIND != "generator":
-        raise InputError(
-            "UNSUPPORTED_PAIR",
-            run.root,
-            found=f"a run of {run.plan.task}",
-            expected="one of generation",
-            fix="train one with hounsfield train DATA --task generation",
-        )
-    if not 1 <= count <= MOST:
-        raise InputError("BAD_OPTION", "--count", found=str(count), expected=f"1 to {MOST:,} images", fix="--count 100")
-    names = [c.name for c in run.plan.classes]
-    if label is None:
-        return [k % len(names) for k in range(count)] if names else [0] * count
-    if label not in names:
-        raise InputError(
-            "BAD_OPTION",
-            f"--class {label}",
-            found="no such class" if names else "a run without classes",
-            expected=f"one of {', '.join(names)}" if names else "no class",
-            fix=nearest(label, names) if names else "leave --class out",
-        )
-    return [names.index(label)] * count
+def _targets(wished: Sequence[Wish]) -> Tensor:
+    """(N, ...) as the task encodes them."""
+    return torch.from_numpy(np.stack([wish.target for wish in wished]))
 
 
 def _refuse_existing(folder: Path, overwrite: bool) -> None:

@@ -28,7 +28,7 @@ from hounsfield.workflow.costs import seconds_a_case
 from hounsfield.workflow.device import choose_device, memory_guard
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.prepare import grid_spacing, prepare_all
-from hounsfield.workflow.ready import DEFAULTS, Options, Ready, open_ready
+from hounsfield.workflow.ready import DEFAULTS, Options, Ready, open_ready, task_of
 from hounsfield.workflow.run import build, read_plan, write_text
 from hounsfield.workflow.sets import learning
 from hounsfield.workflow.stages import Stages
@@ -234,12 +234,12 @@ def smaller_batch(plan: Plan) -> str:
 
 def _first_plan(dataset: Dataset, facts: Fingerprint, options: Options, device: torch.device) -> Plan:
     """The plan before the budget: from the rules, or the user's file; then the user's single changes."""
-    kind = options.task or str(dataset.kind)
+    kind = str(task_of(dataset, options))
     if options.plan is not None:
         plan = _read_plan_for(dataset, facts, kind, options.plan).model_copy(update={"seed": options.seed})
     else:
         plan = decide(facts, dataset.classes, kind, options.model, options.seed, device.type)
-        if dataset.ignore_value is not None:
+        if dataset.ignore_value is not None and hasattr(plan.task_options, "ignore_value"):
             plan = plan.override({"task_options.ignore_value": dataset.ignore_value}, "the dataset says so")
     plan = sized(plan, options.size) if options.size is not None else plan
     plan = plan.override(options.changes, CHOSEN) if options.changes else plan

@@ -23,7 +23,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import Fingerprint
 from hounsfield.core.plan import Plan
 from hounsfield.data.dataset import Dataset
-from hounsfield.data.mask_boxes import for_task
+from hounsfield.data.mask_boxes import for_task, with_masks
 from hounsfield.data.readers import open_dataset
 from hounsfield.data.split import Split
 from hounsfield.io.formats import DEFAULT, Choices
@@ -88,7 +88,7 @@ class Run:
         record = self.record
         then = Choices.parse(record.get("choices", {}), self.root / "run.json")
         found = open_dataset(Path(record["data"]), record.get("reader"), record.get("patient_regex"), choices.over(then))
-        return for_task(found, self.plan.task)
+        return as_planned(found, self.plan)
 
     @property
     def members(self) -> list[Path]:
@@ -115,6 +115,12 @@ class Run:
                 fix="finish the training with --resume",
             )
         return [load_weights(build(self.plan), m / "weights.safetensors").to(device).eval() for m in members]
+
+
+def as_planned(dataset: Dataset, plan: Plan) -> Dataset:
+    """The dataset as the plan's task wants it. Raises InputError BAD_LABEL for a plan of images from masks where there are
+    none."""
+    return with_masks(dataset) if getattr(plan.task_options, "masks", False) else for_task(dataset, plan.task)
 
 
 def build(plan: Plan) -> nn.Module:

@@ -16,6 +16,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.geometry import Geometry
 from hounsfield.core.plan import Plan
 from hounsfield.core.sample import Sample
+from hounsfield.data.prepare import Placement
 from hounsfield.metrics.bootstrap import Interval
 from hounsfield.tasks import RGB, TASKS, Row
 from hounsfield.tasks.generation import Solver
@@ -24,7 +25,7 @@ from hounsfield.tasks.parts.drawing import mosaic
 from hounsfield.tasks.parts.judges import Judge
 from hounsfield.tasks.parts.sets import Comparison, Part, compare
 from hounsfield.workflow.console import Console, track
-from hounsfield.workflow.generate import geometry_of
+from hounsfield.workflow.wishes import geometry_of
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.run import Run
 
@@ -33,7 +34,7 @@ MOST: Final = 5000  # images of a set that are compared,
 MOST_VALUES: Final = 2**28  # and values of all of them
 SHOWN: Final = 16  # images of a picture
 ACROSS: Final = 8
-LEARNING: Final = 0.01  # seconds a voxel that features take to be learned on two cores; an estimate
+LEARNING: Final = 0.002  # seconds a voxel that features take to be learned; 8 s for pictures of 64x64 on two cores
 LEARNING_SHARE: Final = 0.1  # of a budget that it may take
 
 
@@ -78,11 +79,11 @@ def measure_sets(predictor: Predictor, samples: Sequence[Sample], beside: Beside
             "TOO_FEW", "training images", found="none beside those compared", expected="some", fix="compare with another part"
         )
     some, known = _some(samples, most), _some(others, most)
-    real = _read(predictor, some, console, "reading real images")
-    learned = _read(predictor, known, console, "reading training images")
+    real, places = _read(predictor, some, console, "reading real images")
+    learned, _ = _read(predictor, known, console, "reading training images")
     judge = beside.judge or _judge(predictor, beside, learned, console)
-    labels = [s.target if isinstance(s.target, int) else 0 for s in some] if solver.out_channels else None
-    made = solver.generate(predictor.models, range(len(some)), labels, SEED)
+    targets = [solver.encode(sample, place) for sample, place in zip(some, places, strict=True)]
+    made = solver.generate(predictor.models, range(len(some)), torch.from_numpy(np.stack(targets)), SEED)
     names = [f"generated {k}" for k in range(len(some))]
     parts = (
         Part([s.id for s in some], [s.patient for s in some], real.numpy(), judge(real)),
@@ -118,15 +119,16 @@ def trained(judge: Run, run: Run, device: str) -> Judge:
 def _judge(predictor: Predictor, beside: Beside, known: Tensor, console: Console) -> Judge:
     if not learning(predictor.plan, len(beside.spare), beside.seconds):
         return judges.random(known)
-    spare = _read(predictor, beside.spare, console, "reading spare images")
+    spare, _ = _read(predictor, beside.spare, console, "reading spare images")
     with console.bar("learning features") as bar:
         return judges.learned(spare, bar)
 
 
-def _read(predictor: Predictor, samples: Sequence[Sample], console: Console, label: str) -> Tensor:
-    """(N, C, *grid) in [-1, 1]: real images on the model grid, as the generator learns them."""
-    read = [predictor.prepare(predictor.read(sample)).tensor.cpu() for sample in track(console, label, samples)]
-    return torch.stack(read).clamp_(-1, 1)
+def _read(predictor: Predictor, samples: Sequence[Sample], console: Console, label: str) -> tuple[Tensor, Sequence[Placement]]:
+    """(N, C, *grid) in [-1, 1]: real images on the model grid, as the generator learns them; and where it lies in each."""
+    read = [predictor.prepare(predictor.read(sample)) for sample in track(console, label, samples)]
+    values = torch.stack([prepared.tensor.cpu() for prepared in read])
+    return values.clamp_(-1, 1), [prepared.placement for prepared in read]
 
 
 def _some(samples: Sequence[Sample], most: int) -> Sequence[Sample]:

@@ -68,3 +68,26 @@ def test_rules_halve_what_is_long_and_fine() -> None:
     assert decision.changes["size"] == (16, 64, 64)
     assert decision.changes["strides"][0] == (1, 2, 2)
     assert growth.rules((1, 1), (1.0, 1.0)).changes["strides"] == [(1, 1)]
+
+
+@pytest.mark.parametrize(("size", "to"), [((5, 6), (8, 8)), ((3, 4, 5), (4, 4, 6))])
+def test_around_puts_zeros_where_middle_leaves_out(size: tuple[int, ...], to: tuple[int, ...]) -> None:
+    x = torch.randn(2, 3, *size)
+    wide = growth.around(x, to)
+    assert wide.shape == (2, 3, *to)
+    assert torch.equal(growth.middle(wide, size), x)
+    assert float(wide.abs().sum()) == pytest.approx(float(x.abs().sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (4, 8, 12)])
+def test_what_is_asked_for_stands_beside_at_every_grid(size: tuple[int, ...]) -> None:
+    asked = (torch.rand(2, 3, *size) > 0.5).float()
+    coarse = tuple(n // 4 for n in size)
+    x = torch.randn(2, 5, *coarse)
+    both = growth.beside(x, asked)
+    assert torch.equal(both[:, :5], x)
+    block = asked[0, 1]
+    for axis in range(len(size)):
+        block = block.narrow(axis, 0, 4)
+    assert float(both[0, 6].flatten()[0]) == pytest.approx(float(block.mean()))
+    assert growth.beside(x, None) is x

@@ -20,8 +20,8 @@ class Judge(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.tensor(0.1))
 
-    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
-        self.seen = labels
+    def forward(self, x: Tensor, asked: Tensor | None = None) -> Tensor:
+        self.seen = asked
         return self.weight * x.flatten(1).sum(dim=1)
 
 
@@ -32,7 +32,8 @@ class Maker(nn.Module):
         super().__init__()
         self.value = nn.Parameter(torch.tensor(0.25))
 
-    def forward(self, noise: Tensor, labels: Tensor | None = None) -> Tensor:
+    def forward(self, noise: Tensor, asked: Tensor | None = None) -> Tensor:
+        self.seen = asked
         return self.value.expand(len(noise), 1, 2, 2)
 
 
@@ -95,14 +96,18 @@ def test_what_the_generator_learns_makes_its_images_look_real() -> None:
         assert float(grad) < 0
 
 
-def test_labels_reach_both() -> None:
-    model, labels = Pair(), torch.arange(5)
-    for _, loss in logistic(model, REAL, labels):
+def test_what_is_asked_for_reaches_both() -> None:
+    model, asked = Pair(), torch.rand(5, 2, 2, 2)
+    for _, loss in logistic(model, REAL, asked):
         loss()
-        assert model.discriminator.seen is labels
-    for _, loss in relativistic(model, REAL, labels, 1.0):
+        assert model.discriminator.seen is asked
+        assert model.generator.seen is asked
+    for _, loss in relativistic(model, REAL, asked, 1.0):
         loss()
-        assert model.discriminator.seen is not None
+        assert model.generator.seen is asked
+        seen = model.discriminator.seen
+        assert seen is not None
+        assert torch.equal(seen[0], asked[0])  # nothing is changed at first
 
 
 def test_the_critic_s_success_makes_changes_likelier() -> None:

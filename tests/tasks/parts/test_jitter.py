@@ -14,15 +14,30 @@ NEVER, ALWAYS = torch.zeros(()), torch.ones(())
 @pytest.mark.parametrize("size", [(16, 24), (8, 12, 10)])
 def test_without_probability_nothing_changes(size: tuple[int, ...]) -> None:
     x = torch.randn(3, 2, *size)
-    torch.testing.assert_close(jitter(x, NEVER), x)
+    torch.testing.assert_close(jitter(x, None, NEVER), (x, None))
 
 
 def test_with_a_probability_some_samples_change_and_others_do_not() -> None:
     torch.manual_seed(0)
     x = torch.randn(400, 1, 8, 8)
-    same = (jitter(x, torch.tensor(0.1)) - x).abs().flatten(1).amax(dim=1) < 1e-5
+    same = (jitter(x, None, torch.tensor(0.1))[0] - x).abs().flatten(1).amax(dim=1) < 1e-5
     # Brightness, contrast, two shifts (of which one in five is by nothing) and a hole.
     assert 0.9**5 - 0.08 < same.float().mean() < 0.9**5 + 0.12
+
+
+def test_what_was_asked_for_moves_with_the_image_and_changes_in_no_other_way() -> None:
+    torch.manual_seed(0)
+    mask = torch.zeros(100, 1, 32, 32)
+    mask[:, :, 12:20, 12:20] = 1
+    image, moved = jitter(2 * mask - 1, mask, ALWAYS)
+    assert moved is not None
+    assert set(moved.flatten().tolist()) == {0.0, 1.0}
+    assert (moved.sum(dim=(1, 2, 3)) == 64).all()
+    assert (moved != mask).any()
+    for k in range(100):  # where no hole is, the image has its two values where the mask has
+        inside, outside = (set(image[k][(moved[k] == v) & (image[k] != 0)].tolist()) for v in (1, 0))
+        assert len(inside) <= 1
+        assert len(outside) <= 1
 
 
 def test_a_hole_is_a_quarter_of_an_image_at_most() -> None:
@@ -47,7 +62,7 @@ def test_shifts_move_whole_voxels_and_repeat_the_border() -> None:
 def test_gradients_pass_twice() -> None:
     torch.manual_seed(0)
     x = torch.randn(4, 1, 8, 8, requires_grad=True)
-    (slope,) = torch.autograd.grad(jitter(x, ALWAYS).square().sum(), x, create_graph=True)
+    (slope,) = torch.autograd.grad(jitter(x, None, ALWAYS)[0].square().sum(), x, create_graph=True)
     (again,) = torch.autograd.grad(slope.sum(), x)
     assert bool((again != 0).any())
 

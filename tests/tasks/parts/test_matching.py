@@ -16,8 +16,8 @@ class Asked(nn.Module):
 
     noise_shape = (1, 2, 2)
 
-    def velocity(self, x: Tensor, time: Tensor, labels: Tensor | None) -> Tensor:
-        self.asked: tuple[Any, ...] = (x, time, labels)
+    def velocity(self, x: Tensor, time: Tensor, asked: Tensor | None) -> Tensor:
+        self.asked: tuple[Any, ...] = (x, time, asked)
         return torch.zeros_like(x)
 
 

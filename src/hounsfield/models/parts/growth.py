@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from hounsfield.core.plan import Decision
 from hounsfield.models.parts.halving import SMALLEST_SIDE, halvings
@@ -26,10 +28,30 @@ def grids(size: Sequence[int], strides: Sequence[tuple[int, ...]]) -> list[tuple
     return sizes[::-1]
 
 
+def whole(levels: Sequence[tuple[int, ...]], strides: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """What the finest of the levels grows to by the first step: the size of the image or more."""
+    return tuple(n * s for n, s in zip(levels[0], strides[0], strict=True))
+
+
 def middle(x: Tensor, size: Sequence[int]) -> Tensor:
     """(B, C, *s) -> (B, C, *size), s >= size: what grew beyond the image is left out on all sides."""
     cuts = [slice((have - n) // 2, (have - n) // 2 + n) for have, n in zip(x.shape[2:], size, strict=True)]
     return x[(slice(None), slice(None), *cuts)]
+
+
+def around(x: Tensor, size: Sequence[int]) -> Tensor:
+    """(B, C, *s) -> (B, C, *size), s <= size: zeros where `middle` leaves out."""
+    wanting = [n - have for have, n in zip(x.shape[2:], size, strict=True)]
+    return F.pad(x, [part for w in reversed(wanting) for part in (w // 2, w - w // 2)])
+
+
+def beside(x: Tensor, asked: Tensor | None) -> Tensor:
+    """(B, C, *s) and what is asked for (B, K, *size), of the same extent -> (B, C + K, *s), its mean in each voxel of x; x
+    itself where nothing is asked for."""
+    if asked is None:
+        return x
+    pool: Callable[..., Tensor] = F.adaptive_avg_pool2d if x.ndim == 4 else F.adaptive_avg_pool3d
+    return torch.cat([x, pool(asked, list(x.shape[2:])).to(x.dtype)], dim=1)
 
 
 def unfolded(x: Tensor, step: Sequence[int]) -> Tensor:

@@ -27,53 +27,58 @@ BOUNDS = {"discriminator": (1e-3, float("inf")), "generator": (float("-inf"), 50
 PENALISED = 4
 
 
-def logistic(model: Any, real: Tensor, labels: Tensor | None) -> Steps:
-    """model: see hounsfield.models.Model. real: (B, C, *size) in [-1, 1]; labels: (B,), also of what is generated."""
+def logistic(model: Any, real: Tensor, asked: Tensor | None) -> Steps:
+    """model: see hounsfield.models.Model. real: (B, C, *size) in [-1, 1]; asked: (B, K, *size) what they are, and what is asked
+    of the generator."""
 
     def discriminate() -> Tensor:
         with torch.no_grad():
-            made = model.generator(noise(model, real), labels)
-        found, taken = (model.discriminator(images, labels).float() for images in (real, made))
+            made = model.generator(noise(model, real), asked)
+        found, taken = (model.discriminator(images, asked).float() for images in (real, made))
         return F.softplus(-found).mean() + F.softplus(taken).mean()
 
     def generate() -> Tensor:
         with frozen(model.discriminator):
-            taken = model.discriminator(model.generator(noise(model, real), labels), labels)
+            taken = model.discriminator(model.generator(noise(model, real), asked), asked)
         return F.softplus(-taken.float()).mean()
 
     yield "discriminator", discriminate
     yield "generator", generate
 
 
-def relativistic(model: Any, real: Tensor, labels: Tensor | None, penalty: float) -> Steps:
+def relativistic(model: Any, real: Tensor, asked: Tensor | None, penalty: float) -> Steps:
     """As `logistic`, by the logits' differences in pairs. penalty: half of it times the squared gradient of the logit by the
     image, at both. Images are changed before they are judged, with the probability `model.changed`, which this adapts."""
 
     def discriminate() -> Tensor:
         with torch.no_grad():
-            made = model.generator(noise(model, real), labels)
-            both = torch.cat([jitter(real, model.changed), jitter(made.to(real.dtype), model.changed)])
-        twice = None if labels is None else torch.cat([labels, labels])
-        found, taken = model.discriminator(both, twice).float().chunk(2)
+            made = model.generator(noise(model, real), asked).to(real.dtype)
+            both = [jitter(images, asked, model.changed) for images in (real, made)]
+        found, taken = _judged(model, both).chunk(2)
         adapt(model.changed, (found - taken).detach())
         # The batch is in no order. As many real as generated ones bear it: half of the sum of both means is the mean over all.
         every = max(1, min(PENALISED, len(real)))
-        some = torch.cat([part[::every] for part in both.chunk(2)]).requires_grad_()
-        told = None if labels is None else labels[::every].repeat(2)
-        logits = model.discriminator(some, told).float()
-        (slope,) = torch.autograd.grad(logits.sum(), some, create_graph=True)
-        return F.softplus(taken - found).mean() + penalty * slope.flatten(1).square().sum(dim=1).mean()
+        few = [(x[::every].requires_grad_(), None if told is None else told[::every]) for x, told in both]
+        slopes = torch.autograd.grad(_judged(model, few).sum(), [x for x, _ in few], create_graph=True)
+        steep = torch.cat(slopes).flatten(1).square().sum(dim=1).mean()
+        return F.softplus(taken - found).mean() + penalty * steep
 
     def generate() -> Tensor:
         with frozen(model.discriminator):
-            made = model.generator(noise(model, real), labels)
-            taken = model.discriminator(jitter(made, model.changed), labels).float()
+            made = jitter(model.generator(noise(model, real), asked), asked, model.changed)
             with torch.no_grad():
-                found = model.discriminator(jitter(real, model.changed), labels).float()
-        return F.softplus(found - taken).mean()
+                found = _judged(model, [jitter(real, asked, model.changed)])
+            return F.softplus(found - _judged(model, [made])).mean()
 
     yield "discriminator", discriminate
     yield "generator", generate
+
+
+def _judged(model: Any, parts: list[tuple[Tensor, Tensor | None]]) -> Tensor:
+    """Logits of several batches together. parts: images and what was asked for."""
+    told = [asked for _, asked in parts if asked is not None]
+    logits: Tensor = model.discriminator(torch.cat([x for x, _ in parts]), torch.cat(told) if told else None)
+    return logits.float()
 
 
 def noise(model: Any, like: Tensor) -> Tensor:

@@ -20,15 +20,17 @@ TOLD_APART = 0.6  # of the pairs by more than those that are mistaken: from ther
 IMAGES = 100_000  # until a probability has risen from 0 to 1
 
 
-def jitter(x: Tensor, probability: Tensor) -> Tensor:
-    """(B, C, *s) in [-1, 1] -> the same, each sample brightened, in contrast, shifted and with a hole by `probability` ()
-    each."""
+def jitter(x: Tensor, asked: Tensor | None, probability: Tensor) -> tuple[Tensor, Tensor | None]:
+    """(B, C, *s) in [-1, 1] -> the same, each sample brightened, in contrast, shifted and with a hole by `probability` () each;
+    and what was asked for (B, K, *s), shifted with it."""
     x = x + BRIGHTER * 2 * _amount(x, probability)
     mean = x.mean(dim=tuple(range(1, x.ndim)), keepdim=True)
     x = (x - mean) * (1 + 2 * CONTRAST * _amount(x, probability)) + mean
+    both = x if asked is None else torch.cat([x, asked.to(x.dtype)], dim=1)
     for axis in range(2, x.ndim):
-        x = _shifted(x, axis, probability)
-    return x * _holes(x, probability)
+        both = _shifted(both, axis, probability)
+    moved = None if asked is None else both[:, x.shape[1] :]
+    return both[:, : x.shape[1]] * _holes(x, probability), moved
 
 
 def adapt(probability: Tensor, margins: Tensor) -> None:

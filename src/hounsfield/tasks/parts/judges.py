@@ -24,6 +24,7 @@ from hounsfield.tasks.parts.features import Extractor
 TOGETHER = 64  # images at a time
 DIGITS = 12  # of a digest that people read
 SEED = 0
+EVEN = 0.1  # least deviation of a feature, of the largest, that few images are trusted to tell
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +53,16 @@ def learned(images: Tensor, progress: Callable[[int, int], None]) -> Judge:
 
 
 def random(images: Tensor) -> Judge:
-    """Of a network that learned nothing but mean and deviation of its features on these images (N, C, *grid)."""
+    """Of a network that learned nothing but the scale of its features on these images (N, C, *grid)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         network = Extractor(images.shape[1], images.shape[2:]).eval().requires_grad_(False)
-    found = torch.from_numpy(features.vectors(network, images)).to(network.mean)
-    network.mean.copy_(found.mean(dim=0))
-    network.deviation.copy_(found.std(dim=0, correction=0).clamp_min(1e-6))
+    if len(images) >= features.FEWEST:
+        features.whiten(network, images)
+    else:
+        deviation = torch.from_numpy(features.vectors(network, images)).to(network.basis).std(dim=0, correction=0)
+        least = EVEN * float(deviation.max()) or 1.0  # of a single image
+        network.basis.div_(deviation.clamp_min(least))
     return Judge("a network of random weights", network.digest[:DIGITS], network)
 
 

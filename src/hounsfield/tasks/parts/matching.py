@@ -14,14 +14,14 @@ from torch import Tensor
 from hounsfield.tasks.parts.adversarial import Steps, noise
 
 
-def matching(model: Any, real: Tensor, labels: Tensor | None) -> Steps:
-    """model: see hounsfield.models.Model. real: (B, C, *size) in [-1, 1]; labels: (B,)."""
+def matching(model: Any, real: Tensor, asked: Tensor | None) -> Steps:
+    """model: see hounsfield.models.Model. real: (B, C, *size) in [-1, 1]; asked: (B, K, *size) what they are."""
 
     def match() -> Tensor:
         begun = noise(model, real)
         time = torch.randn(len(real), device=real.device).sigmoid()
         part = time.reshape(-1, *[1] * (real.ndim - 1))
-        told: Tensor = model.velocity((1 - part) * begun + part * real, time, labels).float()
+        told: Tensor = model.velocity((1 - part) * begun + part * real, time, asked).float()
         return (told - (real - begun)).square().mean()
 
     yield "model", match

@@ -65,15 +65,19 @@ def compare(real: Part, generated: Part, train: Part, note: str) -> Comparison:
     own, among = _figures(real, generated), _figures(real, train.some(len(real)))
     figures = {key: figure for name in own for key, figure in ((name, own[name]), (f"{name}_real", among[name]))}
     copied, closest, copies = _copied(real, generated, train)
-    noted = {k: replace(v, note="; ".join(n for n in (v.note, note) if n)) for k, v in (figures | copied).items()}
+    every = [note] if any(real.patients) else ["patient unknown", note]
+    noted: dict[str, Interval] = {}
+    for name, figure in (figures | copied).items():
+        told = figure.note.split("; ")
+        noted[name] = replace(figure, note="; ".join(n for n in (*told, *(n for n in every if n not in told)) if n))
     return Comparison(noted, _rows(real, generated), closest, copies)
 
 
 def _figures(real: Part, other: Part) -> dict[str, Interval]:
     a, b = real.features, other.features
     figures: dict[str, Interval] = {}
-    # Where no patient is known, none of these is said to be.
-    names = other.ids if any(real.patients) else [None] * len(other)
+    # Where none is known, none of these is said to be.
+    names: Sequence[str | None] = other.ids if any(real.patients) else [None] * len(other)
     for name, statistic, fewest, replicates in (
         ("kid", generative.weighted_kernel, FEWEST, bootstrap.REPLICATES),
         ("fid", generative.weighted_frechet, a.shape[1] + 1, REPLICATES),
@@ -88,9 +92,9 @@ def _figures(real: Part, other: Part) -> dict[str, Interval]:
         figures |= {name: _none(real, wanted) for name in ("precision", "recall", "density", "coverage")}
     else:
         found = generative.support(a, b, NEIGHBOURS)
-        figures["precision"] = bootstrap.mean(found.precise.astype(np.float64), other.ids)
+        figures["precision"] = bootstrap.mean(found.precise.astype(np.float64), names)
         figures["recall"] = bootstrap.mean(found.recalled.astype(np.float64), real.patients)
-        figures["density"] = bootstrap.mean(found.crowd, other.ids)
+        figures["density"] = bootstrap.mean(found.crowd, names)
         figures["coverage"] = bootstrap.mean(found.covered.astype(np.float64), real.patients)
     if len(other) < 2:
         figures["diversity"] = _none(real, "1 image, at least 2 wanted")
