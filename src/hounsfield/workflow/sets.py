@@ -51,6 +51,18 @@ class Beside:
 
 
 @dataclass(frozen=True, eq=False)
+class Known:
+    """What generated images are compared with: held-out real ones, with what each is as the task encodes it, and those that were
+    learned from; all seen by one judge. note: what is said of every figure."""
+
+    real: Part
+    targets: Tensor
+    train: Part
+    judge: Judge
+    note: str
+
+
+@dataclass(frozen=True, eq=False)
 class Measured:
     """figures and rows: see `tasks/parts/sets.py`. pictures: by name, "real", "generated" and "closest": pairs of a generated
     image and the training image nearest to it."""
@@ -68,8 +80,17 @@ def learning(plan: Plan, spare: int, seconds: float | None) -> float:
 
 
 def measure_sets(predictor: Predictor, samples: Sequence[Sample], beside: Beside, console: Console) -> Measured:
-    """As many generated images as `samples`, of their classes, beside these, and beside the training ones. Of the latter, those
-    of a patient that is among the samples are left out. Raises InputError TOO_FEW where then none is left."""
+    """As many generated images as `samples`, of their classes, beside these, and beside the training ones. Raises InputError
+    TOO_FEW as `known` does."""
+    there = known(predictor, samples, beside, console)
+    made = drawn(predictor, there)
+    found = compare(there.real, made, there.train, there.note)
+    return Measured(found.figures, found.rows, _pictures(cast(Solver, predictor.solver), there, made, found))
+
+
+def known(predictor: Predictor, samples: Sequence[Sample], beside: Beside, console: Console) -> Known:
+    """Of the training images, those of a patient that is among the samples are left out. Raises InputError TOO_FEW where then
+    none is left."""
     plan, solver = predictor.plan, cast(Solver, predictor.solver)
     most = min(MOST, MOST_VALUES // (len(plan.channels) * prod(plan.patch)))
     held = {s.group for s in samples}
@@ -78,20 +99,26 @@ def measure_sets(predictor: Predictor, samples: Sequence[Sample], beside: Beside
         raise InputError(
             "TOO_FEW", "training images", found="none beside those compared", expected="some", fix="compare with another part"
         )
-    some, known = _some(samples, most), _some(others, most)
+    some, taught = _some(samples, most), _some(others, most)
     real, places = _read(predictor, some, console, "reading real images")
-    learned, _ = _read(predictor, known, console, "reading training images")
+    learned, _ = _read(predictor, taught, console, "reading training images")
     judge = beside.judge or _judge(predictor, beside, learned, console)
     targets = [solver.encode(sample, place) for sample, place in zip(some, places, strict=True)]
-    made = solver.generate(predictor.models, range(len(some)), torch.from_numpy(np.stack(targets)), SEED)
-    names = [f"generated {k}" for k in range(len(some))]
-    parts = (
+    return Known(
         Part([s.id for s in some], [s.patient for s in some], real.numpy(), judge(real)),
-        Part(names, names, made.numpy(), judge(made)),
-        Part([s.id for s in known], [s.patient for s in known], learned.numpy(), judge(learned)),
+        torch.from_numpy(np.stack(targets)),
+        Part([s.id for s in taught], [s.patient for s in taught], learned.numpy(), judge(learned)),
+        judge,
+        f"{len(some)} real and as many generated images, {judge.about}",
     )
-    found = compare(*parts, f"{len(some)} real and as many generated images, {judge.about}")
-    return Measured(found.figures, found.rows, _pictures(solver, parts, found))
+
+
+def drawn(predictor: Predictor, beside: Known) -> Part:
+    """As many generated images as real ones, each of what the real one is."""
+    solver = cast(Solver, predictor.solver)
+    made = solver.generate(predictor.models, range(len(beside.real)), beside.targets, SEED)
+    names = [f"generated {k}" for k in range(len(made))]
+    return Part(names, names, made.numpy(), beside.judge(made))
 
 
 def trained(judge: Run, run: Run, device: str) -> Judge:
@@ -137,9 +164,7 @@ def _some(samples: Sequence[Sample], most: int) -> Sequence[Sample]:
     return [samples[k * len(samples) // count] for k in range(count)]
 
 
-def _pictures(solver: Solver, parts: tuple[Part, Part, Part], found: Comparison) -> dict[str, RGB]:
-    real, made, known = parts
-
+def _pictures(solver: Solver, beside: Known, made: Part, found: Comparison) -> dict[str, RGB]:
     def tiles(values: npt.NDArray[np.float32]) -> list[RGB]:
         shape = values.shape[2:]
         # A volume is turned as others are, with the patient's right on the left.
@@ -147,10 +172,10 @@ def _pictures(solver: Solver, parts: tuple[Part, Part, Part], found: Comparison)
         return [solver.image(torch.from_numpy(v), space, "float32").preview() for v in values]
 
     pictures = {
-        "real": mosaic(tiles(real.some(SHOWN).values), ACROSS),
+        "real": mosaic(tiles(beside.real.some(SHOWN).values), ACROSS),
         "generated": mosaic(tiles(made.values[:SHOWN]), ACROSS),
     }
     if found.closest:
-        pairs = np.stack([v for i, k, _ in found.closest[:ACROSS] for v in (made.values[i], known.values[k])])
+        pairs = np.stack([v for i, k, _ in found.closest[:ACROSS] for v in (made.values[i], beside.train.values[k])])
         pictures["closest"] = mosaic(tiles(pairs), ACROSS // 2)
     return pictures
