@@ -22,7 +22,7 @@ import torch
 from scipy import ndimage
 
 from hounsfield.tasks.parts.sets import Part, compare
-from hounsfield.workflow.console import Console
+from hounsfield.workflow.console import SILENT
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.run import Run
 from hounsfield.workflow.sets import Beside, Known, drawn, known
@@ -62,7 +62,7 @@ def main() -> None:
     data, split = runs[0].dataset(), runs[0].split
     train, spare, held = (data.select(ids).samples if ids else () for ids in (split.train, split.val, split.test))
     first = Predictor(runs[0])
-    beside = known(first, held, Beside(train, spare), Console())
+    beside = known(first, held, Beside(train, spare), SILENT)
     made = drawn(first, beside)
     parts = {runs[0].root.name: made}
     for run in runs[1:]:
