@@ -21,6 +21,7 @@ MIDDLE: Final = 0.25  # of each side: a row whose centre lies farther from every
 MOST: Final = 4000  # marks, from which on it is texture
 SHARE: Final = 0.2  # of all marks that stand in rows: of texture it is less
 MARGIN: Final = 2  # pixels around a row that its shadow or its blur reaches
+BROKEN: Final = 4  # heights of a row beside it, within which what is lit belongs to it: letters too thin to be seen as such
 
 Floats = npt.NDArray[np.float32]
 
@@ -44,29 +45,44 @@ def characters(array: npt.NDArray[Any]) -> int:
     array: (C, H, W) in any unit. A suspicion, not a reading: single letters, and text on a ground of its own brightness, are
     not seen.
     """
-    return max((sum(map(len, rows)) for _, rows in _texts(array)), default=0)
+    return max((sum(map(len, rows)) for _, _, rows in _texts(array)), default=0)
 
 
 def text_mask(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """(H, W) True over the rows of text that `characters` counts in (C, H, W), MARGIN pixels around them, gaps included."""
     mask = np.zeros(array.shape[1:], dtype=bool)
-    for marks, rows in _texts(array):
+    for bright, marks, rows in _texts(array):
         for row in rows:
-            top, left = (max(0, int(edge[row].min()) - MARGIN) for edge in (marks.top, marks.left))
-            mask[top : int(marks.bottom[row].max()) + MARGIN, left : int(marks.right[row].max()) + MARGIN] = True
+            top, bottom = int(marks.top[row].min()), int(marks.bottom[row].max())
+            left, right = int(marks.left[row].min()), int(marks.right[row].max())
+            lit: npt.NDArray[np.bool_] = np.asarray((bright[top:bottom] >= STROKE).any(axis=0))
+            right = _onward(lit, right, bottom - top)
+            left = len(lit) - _onward(lit[::-1], len(lit) - left, bottom - top)
+            mask[max(0, top - MARGIN) : bottom + MARGIN, max(0, left - MARGIN) : right + MARGIN] = True
     return mask
 
 
-def _texts(array: npt.NDArray[Any]) -> Iterator[tuple[_Marks, list[list[int]]]]:
-    """Marks and the rows of them that look like text, among what is light and among what is dark; none of a volume."""
+def _onward(lit: npt.NDArray[np.bool_], end: int, tall: int) -> int:
+    """The end of a row of text that ends at `end`, moved on over lit columns (W,) with gaps below its height, BROKEN at most."""
+    last = min(len(lit), end + BROKEN * tall)
+    while (more := np.flatnonzero(lit[end : min(end + tall, last)])).size:
+        end += int(more[-1]) + 1
+    return end
+
+
+def _texts(array: npt.NDArray[Any]) -> Iterator[tuple[Floats, _Marks, list[list[int]]]]:
+    """Of what is light and of what is dark: (H, W) in [0, 1] in which it is near 1, marks in it, and their rows that look like
+    text; nothing of a volume."""
     if array.ndim != 3 or min(array.shape[1:]) < SMALLEST:
         return
     low, high = float(array.min()), float(array.max())
     if not low < high:
         return
     span = np.float32(high - low)
-    yield _in_rows((array.max(axis=0).astype(np.float32) - np.float32(low)) / span)
-    yield _in_rows((np.float32(high) - array.min(axis=0).astype(np.float32)) / span)
+    light: Floats = (array.max(axis=0).astype(np.float32) - np.float32(low)) / span
+    dark: Floats = (np.float32(high) - array.min(axis=0).astype(np.float32)) / span
+    for bright in (light, dark):
+        yield bright, *_in_rows(bright)
 
 
 def _in_rows(bright: Floats) -> tuple[_Marks, list[list[int]]]:
@@ -120,8 +136,10 @@ def _rows(marks: _Marks) -> list[list[int]]:
             if other in taken or marks.left[other] < marks.right[last] - 1 or other == last:
                 continue
             tall = float(marks.bottom[last] - marks.top[last])
-            if marks.left[other] - marks.right[last] > 1.2 * tall:
-                if marks.left[other] - marks.right[last] > 4 * tall:
+            gap = marks.left[other] - marks.right[last]
+            tallest = float((marks.bottom[row] - marks.top[row]).max())  # a space is as wide behind a small letter
+            if gap > 1.2 * tallest:
+                if gap > 4 * tallest:
                     break
                 continue
             alike = 0.6 <= (marks.bottom[other] - marks.top[other]) / tall <= 1.67
