@@ -101,6 +101,10 @@ def manifest(rows: Rows, folder: Path) -> Path:
     return folder
 
 
+def whole_hippocampus(data: Path, scratch: Path) -> Path:
+    return data / "hippocampus"
+
+
 def cells(data: Path, scratch: Path) -> Path:
     return data / "bccd"
 
@@ -112,6 +116,16 @@ def lesions(data: Path, scratch: Path) -> Path:
 
 DETECT = ("--task", "detection")
 DROP = ("--drop-invalid",)  # two of its boxes have no extent
+
+
+def restoring(repair: str, *more: str) -> tuple[str, ...]:
+    """Options of a restoration; more: further values of the plan."""
+    values = (f"task_options.repair={repair}", *more)
+    return ("--task", "restoration", *(word for value in values for word in ("--set", value)))
+
+
+TESTED = ("--test", "0.2")
+DRAW = ("--task", "generation", "--test", "0.2", "--model")
 FIGURES = (
     *(Figure(f"breast-5m-{seed}", breast, "5m", seed) for seed in range(3)),
     Figure("hippocampus-5m", hippocampus, "5m"),
@@ -141,6 +155,13 @@ FIGURES = (
     Figure("lung-boxes-10m", lungs, "10m", options=DETECT),
     Figure("nodules-15m", lesions, "15m", options=DETECT),
     Figure("hippocampus-boxes-10m", hippocampus, "10m", options=DETECT),
+    Figure("lungs-inpaint-15m", lungs, "15m", options=(*restoring("inpaint"), *TESTED)),
+    Figure("lungs-denoise-15m", lungs, "15m", options=(*restoring("denoise", "task_options.noise.sigma=25"), *TESTED)),
+    Figure("lungs-upscale-15m", lungs, "15m", options=(*restoring("upscale"), *TESTED)),
+    Figure("hippocampus-slices-15m", hippocampus, "15m", options=restoring("upscale", "task_options.resolution.axes=[0]")),
+    *(Figure(f"lungs-{model}-20m", lungs, "20m", options=(*DRAW, model)) for model in ("dcgan", "gan", "flow")),
+    *(Figure(f"hippocampus-{model}-20m", whole_hippocampus, "20m", options=(*DRAW, model)) for model in ("dcgan", "gan")),
+    Figure("tuberculosis-gan-20m", tuberculosis, "20m", options=(*DRAW, "gan")),
 )
 
 

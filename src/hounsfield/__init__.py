@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from hounsfield.io.formats import Choices as Choices
     from hounsfield.workflow.deidentify import deidentify as deidentify
     from hounsfield.workflow.evaluate import evaluate as evaluate
+    from hounsfield.workflow.generate import generate as generate
     from hounsfield.workflow.inspect import inspect as inspect
     from hounsfield.workflow.plan import propose as propose
     from hounsfield.workflow.predict import Predictor as Predictor
     from hounsfield.workflow.predict import predict as predict
     from hounsfield.workflow.ready import Options as Options
     from hounsfield.workflow.report import report as report
+    from hounsfield.workflow.restore import restore as restore
     from hounsfield.workflow.run import Run as Run
     from hounsfield.workflow.train import train as train
 
@@ -41,12 +43,14 @@ _WHERE = {
     "Run": "hounsfield.workflow.run",
     "deidentify": "hounsfield.workflow.deidentify",
     "evaluate": "hounsfield.workflow.evaluate",
+    "generate": "hounsfield.workflow.generate",
     "inspect": "hounsfield.workflow.inspect",
     "list_series": "hounsfield.io",
     "predict": "hounsfield.workflow.predict",
     "propose": "hounsfield.workflow.plan",
     "read": "hounsfield.io",
     "report": "hounsfield.workflow.report",
+    "restore": "hounsfield.workflow.restore",
     "train": "hounsfield.workflow.train",
     "write": "hounsfield.io",
 }
@@ -63,12 +67,14 @@ __all__ = [
     "__version__",
     "deidentify",
     "evaluate",
+    "generate",
     "inspect",
     "list_series",
     "predict",
     "propose",
     "read",
     "report",
+    "restore",
     "train",
     "write",
 ]

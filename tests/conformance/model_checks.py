@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,30 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hounsfield.core.errors import InputError
-from hounsfield.core.plan import Options
+from hounsfield.core.plan import Options, Training
 from hounsfield.models import Model
 
 SHAPES = {2: (21, 26), 3: (18, 21, 23)}  # odd where the stride allows it
+
+
+class Drawn(nn.Module):
+    """A generator as a function of its noise, which says what is asked for, too; in training mode, beside its adversary."""
+
+    def __init__(self, inner: nn.Module, classes: int, size: tuple[int, ...]) -> None:
+        super().__init__()
+        self.inner = inner
+        self.classes, self.size = classes, size
+
+    def forward(self, noise: Tensor) -> Tensor | tuple[Tensor, ...]:
+        told = (noise.flatten(1)[:, : self.classes] > 0).float()
+        asked = told.reshape(len(noise), self.classes, *[1] * len(self.size)).expand(-1, -1, *self.size)
+        images: Tensor = self.inner(noise, asked)
+        assert images.abs().max() <= 1, "values beyond -1 and 1"
+        judge = getattr(self.inner, "discriminator", None)
+        if not self.training or judge is None:
+            return images
+        logits: Tensor = judge(images, asked)
+        return images, logits[:, None].expand(-1, images.shape[1])
 
 
 def check_it_names_its_source(member: Model, folder: Path) -> None:
@@ -46,6 +67,8 @@ def check_shapes_in_both_modes(member: Model, folder: Path) -> None:
                 assert all(n % s == 0 for m in maps for n, s in zip(x.shape[2:], m.shape[2:], strict=True)), "uneven strides"
             else:
                 expected = (batch, outputs) if member.OUTPUT == "vector" else (batch, outputs, *x.shape[2:])
+                if member.OUTPUT == "generator":
+                    expected = (batch, channels, *SHAPES[ndim])
                 assert used[0].shape == expected, f"{ndim}D in use: not {expected}"
                 assert maps[0].shape == expected, f"{ndim}D in training: {tuple(maps[0].shape)}, not {expected}"
                 assert len(used) == 1, "several maps in use"
@@ -104,7 +127,7 @@ def check_weights_survive_safetensors(member: Model, folder: Path) -> None:
 
 def check_stride_is_what_the_network_needs(member: Model, folder: Path) -> None:
     for ndim in dimensions(member):
-        stride = member.stride(smallest(member), ndim)
+        stride = member.stride(smallest(member, ndim), ndim)
         assert len(stride) == ndim
         assert min(stride) >= 1
         network = build(member, 1, 2, ndim).eval()
@@ -124,6 +147,10 @@ def check_rules_decide_options_with_reasons(member: Model, folder: Path) -> None
         assert set(decision.changes) == set(decision.reasons), "a decision without a reason, or a reason without a decision"
         options = member.Options.parse(decision.changes, "rules")
         assert len(member.stride(options, len(shape))) == len(shape)
+    if hasattr(member, "training"):
+        own = member.training()
+        assert set(own.reasons) <= set(own.changes), "a reason without a decision"
+        Training.parse(own.changes, "training")
 
 
 def check_sizes_fall(member: Model, folder: Path) -> None:
@@ -152,8 +179,13 @@ CHECKS = (
 )
 
 
-def smallest(member: Model) -> Options:
-    return member.sizes(member.Options())[-1]
+def smallest(member: Model, ndim: int) -> Options:
+    """Of a generator for images of SHAPES, as its size is built in."""
+    if member.OUTPUT != "generator":
+        return member.sizes(member.Options())[-1]
+    decided = member.rules(SHAPES[ndim], (1.0,) * ndim).changes
+    few = {"evaluations": 2} if "evaluations" in member.Options.model_fields else {}  # as good as many here
+    return member.sizes(member.Options.parse({**decided, **few}, "rules"))[-1]
 
 
 def dimensions(member: Model) -> Iterator[int]:
@@ -173,14 +205,19 @@ def dimensions(member: Model) -> Iterator[int]:
 
 def build(member: Model, channels: int, outputs: int, ndim: int, seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
-    return member.build(smallest(member), channels, outputs, ndim)
+    network = member.build(smallest(member, ndim), channels, outputs, ndim)
+    return Drawn(network, outputs, SHAPES[ndim]) if member.OUTPUT == "generator" else network
 
 
 def sample(member: Model, channels: int, ndim: int, batch: int) -> Tensor:
-    """Noise of a size that is at least twice the stride."""
-    stride = member.stride(smallest(member), ndim)
+    """Noise of a size that is at least twice the stride; of a generator what it draws from."""
+    draw = torch.Generator().manual_seed(5)
+    if member.OUTPUT == "generator":
+        network: Any = member.build(smallest(member, ndim), channels, 1, ndim)
+        return torch.randn(batch, *network.noise_shape, generator=draw)
+    stride = member.stride(smallest(member, ndim), ndim)
     size = [s * max(2, -(-n // s)) for n, s in zip(SHAPES[ndim], stride, strict=True)]
-    return torch.randn(batch, channels, *size, generator=torch.Generator().manual_seed(5))
+    return torch.randn(batch, channels, *size, generator=draw)
 
 
 def whole(output: Tensor | tuple[Tensor, ...]) -> Tensor:

@@ -159,3 +159,11 @@ def test_three_angles_or_fewer_in_3d() -> None:
 def test_training_out_of_range(changes: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Training(**changes)
+
+
+def test_a_typo_within_a_player_names_the_nearest_key() -> None:
+    players = {"generator": {"rat": 2.0}}
+    with pytest.raises(InputError, match=r"unknown key 'players.generator.rat'.*did you mean 'rate'"):
+        Training.parse({"players": players}, "plan")
+    made = Training.parse({"players": {"generator": {"rate": 2.0}}}, "plan")
+    assert made.players["generator"].betas == (0.9, 0.999)

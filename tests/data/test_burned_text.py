@@ -11,7 +11,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 from scipy import ndimage
 
-from hounsfield.data.burned_text import characters
+from hounsfield.data.burned_text import characters, text_mask
 from hounsfield.data.phantoms import grey, phantom
 
 Array = npt.NDArray[Any]
@@ -75,3 +75,15 @@ def test_a_line_in_the_middle_of_the_picture_is_no_overlay() -> None:
     array = np.full((1, 256, 256), 10, np.uint8)
     array[0, 0, 0] = 255
     assert characters(write(array, "MILLER", (100, 118))) == 0
+
+
+@pytest.mark.parametrize("at", [(8, 8), (120, 8), (8, 232)])
+def test_a_mask_covers_the_letters_and_little_else(at: tuple[int, int]) -> None:
+    plain = dark(256, 256)
+    lettered = write(plain, "MILLER ANNA 1970", at)
+    changed = (lettered != plain)[0]
+    mask = text_mask(lettered)
+    assert mask[changed].mean() > 0.97
+    assert mask.sum() < 3 * np.ptp(np.argwhere(changed)[:, 0]) * np.ptp(np.argwhere(changed)[:, 1])
+    assert not text_mask(plain).any()
+    assert text_mask(np.zeros((1, 5, 80, 80))).shape == (5, 80, 80)

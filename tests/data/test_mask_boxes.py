@@ -1,4 +1,4 @@
-"""Masks as boxes: one around each component, in the mask's own voxels and classes."""
+"""Datasets as tasks want them: a box around each component, in the mask's own voxels; images of one class or none."""
 
 from __future__ import annotations
 
@@ -52,3 +52,33 @@ def test_a_dataset_changes_for_detection_alone() -> None:
     assert isinstance(one, Boxes)
     assert isinstance(other, Boxes)
     assert (one.corners.tolist(), one.labels.tolist(), len(other)) == ([[0, 0, 4, 4]], [1], 0)
+
+
+def test_generation_wants_one_of_several_classes_or_images_alone() -> None:
+    images = (Lazy(np.zeros((1, 4, 4), dtype=np.uint8)),)
+    classed = Dataset(
+        (Sample("a", images, target=0), Sample("b", images, target=1)), CLASSES, ("x",), "classification", "r", "f", Path()
+    )
+    assert for_task(classed, "generation") is classed
+    one = Dataset((Sample("a", images, target=0),), CLASSES[:1], ("x",), "classification", "r", "f", Path())
+    both = (Sample("a", images, target=(0, 1)),)
+    several = Dataset(both, CLASSES, ("x",), "classification", "r", "f", Path(), multilabel=True)
+    masked = Dataset(
+        (Sample("a", images, target=images[0], valid_mask=images[0], known_classes=(0,)),),
+        CLASSES,
+        ("x",),
+        "segmentation",
+        "r",
+        "f",
+        Path(),
+        ignore_value=9,
+    )
+    for dataset in (one, several, masked):
+        found = for_task(dataset, "generation")
+        (sample,) = found.samples
+        assert (sample.id, sample.images) == ("a", images)
+        assert (sample.target, sample.valid_mask, sample.known_classes) == (None, None, None)
+        assert (found.kind, found.classes, found.multilabel, found.ignore_value) == (None, (), False, None)
+        assert "labels are not used" in found.notes[-1]
+    bare = Dataset((Sample("a", images),), (), ("x",), None, "images", "f", Path())
+    assert for_task(bare, "generation").notes == ()

@@ -42,6 +42,8 @@ VERBS = (
     "train",
     "evaluate",
     "predict",
+    "restore",
+    "generate",
     "report",
     "doctor",
 )

@@ -16,7 +16,7 @@ from scipy import stats
 
 from hounsfield.core.errors import InputError
 from hounsfield.metrics import bootstrap
-from hounsfield.metrics.bootstrap import Interval, interval, mean
+from hounsfield.metrics.bootstrap import Interval, interval, mean, two_samples
 from hounsfield.metrics.ranking import auroc
 
 Floats = npt.NDArray[np.float64]
@@ -164,6 +164,76 @@ def test_text_and_json() -> None:
     assert json.loads(json.dumps(none, allow_nan=False)) == {
         "value": 0.5, "low": None, "high": None, "n": 1, "clusters": 1, "note": "one case: no interval"
     }  # fmt: skip
+
+
+def difference(a: Floats, b: Floats) -> Callable[[Floats, Floats], Floats]:
+    """Mean of b less mean of a."""
+    return lambda w, v: weighted_mean(b)(v) - weighted_mean(a)(w)
+
+
+def test_two_samples_agree_with_scipy_when_every_case_is_a_patient() -> None:
+    rng = np.random.default_rng(11)
+    a, b = rng.gamma(2, size=70), rng.gamma(3, size=50)
+    reference = stats.bootstrap(
+        (a, b),
+        lambda x, y, axis: y.mean(axis) - x.mean(axis),
+        method="percentile",
+        n_resamples=4000,
+        rng=np.random.default_rng(12),
+    )
+    found = two_samples(difference(a, b), patients(70), [f"q{i}" for i in range(50)], replicates=4000)
+    bounds = (reference.confidence_interval.low, reference.confidence_interval.high)
+    assert (found.low, found.high) == pytest.approx(bounds, abs=0.05)
+    assert found.value == pytest.approx(b.mean() - a.mean())
+    assert (found.n, found.clusters, found.note) == (120, 50, "")
+
+
+def test_two_samples_draw_whole_patients_of_either_set() -> None:
+    rng = np.random.default_rng(13)
+    a, b = np.repeat(rng.normal(size=20), 10), np.repeat(rng.normal(size=20), 10)
+    names = [f"q{i // 10}" for i in range(200)]
+    whole = two_samples(difference(a, b), patients(200, 10), names)
+    cases = two_samples(difference(a, b), [None] * 200, [None] * 200)
+    assert whole.high - whole.low > 2 * (cases.high - cases.low)
+    assert (whole.clusters, cases.clusters, cases.note) == (20, 200, "patient unknown")
+    alone = two_samples(lambda w, v: weighted_mean(a)(w) + 0 * v.sum(axis=1), patients(200, 10), names)
+    of_mean = mean(a, patients(200, 10))
+    assert (alone.low, alone.high) == pytest.approx((of_mean.low, of_mean.high), abs=0.08)
+
+
+def test_what_repeated_cases_add_to_a_distance_is_taken_away() -> None:
+    """The squared distance of two means grows with their variance, which drawing again adds once more."""
+    rng = np.random.default_rng(14)
+    a, b = rng.normal(size=(2, 40, 30))
+
+    def squared(w: Floats, v: Floats) -> Floats:
+        apart = w @ a / w.sum(axis=1, keepdims=True) - v @ b / v.sum(axis=1, keepdims=True)
+        return np.asarray((apart**2).sum(axis=1))
+
+    names = [f"q{i}" for i in range(40)]
+    found = two_samples(squared, patients(40), names)
+    assert found.low < found.value < found.high
+    assert found.value - found.low == pytest.approx(found.high - found.value, rel=0.5)
+    assert two_samples(squared, patients(40), names) == found != two_samples(squared, patients(40), names, seed=1)
+
+
+def test_two_samples_in_pieces_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(15)
+    a, b = rng.random(25), rng.random(31)
+    whole = two_samples(difference(a, b), patients(25, 2), [f"q{i}" for i in range(31)], replicates=100)
+    monkeypatch.setattr(bootstrap, "CHUNK", 56 * 7)
+    pieces = two_samples(difference(a, b), patients(25, 2), [f"q{i}" for i in range(31)], replicates=100)
+    assert (pieces.low, pieces.high) == pytest.approx((whole.low, whole.high), abs=1e-12)
+
+
+def test_two_samples_without_an_interval_say_why() -> None:
+    a, b = np.arange(6.0), np.arange(4.0)
+    one = two_samples(difference(a, b), patients(6), ["q"] * 4)
+    assert (one.value, one.known, one.note) == (-1.0, False, "one patient: no interval")
+    nothing = two_samples(difference(a, b[:0]), patients(6), [])
+    assert (nothing.n, nothing.note) == (0, "no case")
+    few = two_samples(difference(a, b), patients(6), ["q", "r", "s", "t"])
+    assert few.note == "only 4 patients: the interval is likely too narrow"
 
 
 def test_lengths_must_match() -> None:

@@ -132,7 +132,7 @@ def test_more_time_than_one_network_needs_goes_into_others(monkeypatch: pytest.M
     """Of 0.01 s a step, 3000 steps are 300 epochs: 100 s hold three networks, 32 s one, an hour no more than five."""
     for seconds, seeds in ((100.0, 3), (32.0, 1), (3600.0, 5)):
         made = settled(monkeypatch, lambda p: 0.01, Budget(seconds=seconds)).plan
-        assert (made.members.seeds, made.training.steps) == (seeds, module.MOST_EPOCHS * 10), seconds
+        assert (made.members.seeds, made.training.steps) == (seeds, module.MOST_EPOCHS["dense"] * 10), seconds
     assert "5 networks of 30 s" in made.reasons["members.seeds"]
     assert "no more than 300 passes over all voxels" in made.reasons["training.steps"]
 
@@ -144,7 +144,7 @@ def test_a_case_of_many_windows_takes_as_many_passes(monkeypatch: pytest.MonkeyP
     assert made.members.seeds == 1
     assert 9500 <= made.training.steps <= 9600
     made = settled(monkeypatch, lambda p: 0.01, Budget(seconds=400)).plan
-    assert (made.members.seeds, made.training.steps) == (2, 5 * module.MOST_EPOCHS * 10)
+    assert (made.members.seeds, made.training.steps) == (2, 5 * module.MOST_EPOCHS["dense"] * 10)
 
 
 def test_whole_images_are_learned_sooner_and_then_by_several(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,3 +45,19 @@ def detector(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run of two steps by windows, on boxes around the masks."""
     folder = tmp_path_factory.mktemp("runs") / "detector"
     return train(phantoms, folder, Options(task="detection", budget="2steps", device="cpu", changes={"grid.size": None}))
+
+
+@pytest.fixture(scope="session")
+def painter(classed: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A generator of two classes after two steps, with a test part."""
+    changes = {"model_options.width": 4}
+    options = Options(task="generation", model="dcgan", budget="2steps", test=0.25, device="cpu", changes=changes)
+    return train(classed, tmp_path_factory.mktemp("runs") / "painter", options)
+
+
+@pytest.fixture(scope="session")
+def colourer(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A generator that draws from masks, after two steps."""
+    changes = {"model_options.width": 4, "task_options.masks": True}
+    options = Options(task="generation", model="dcgan", budget="2steps", device="cpu", changes=changes)
+    return train(phantoms, tmp_path_factory.mktemp("runs") / "colourer", options)

@@ -14,8 +14,8 @@ from hounsfield.workflow.evaluate import Evaluation
 from hounsfield.workflow.run import Run
 
 
-def evaluation(part: str = "test", value: float = 0.5, n: int = 9, low: float = 0.4) -> Evaluation:
-    return Evaluation("segmentation", part, "report", {"dice": Interval(value, low, 0.6, n, n)}, (), "dice")
+def evaluation(part: str = "test", value: float = 0.5, n: int = 9, low: float = 0.4, used_for: str = "report") -> Evaluation:
+    return Evaluation("segmentation", part, used_for, {"dice": Interval(value, low, 0.6, n, n)}, (), "dice")
 
 
 def log(step: int, seconds: float) -> list[dict[str, float]]:
@@ -50,7 +50,9 @@ def test_how_well(segmenter: Run) -> None:
     assert "Dice is the overlap" in said
     assert said.endswith("mean over classes and cases.")
     assert "On 9 of the 40 test cases" in measured(evaluation(), {"cases": {"test": 40}}, plan)
-    assert "looked at during training" in measured(evaluation("val"), {"cases": {"val": 9}}, plan)
+    looked_at = evaluation("val", used_for="selection")
+    assert "looked at during training" in measured(looked_at, {"cases": {"val": 9}}, plan)
+    assert "the 9 held-out cases, which took no part" in measured(evaluation("val"), {"cases": {"val": 9}}, plan)
     assert "did not learn from it" in measured(evaluation("folds"), {"cases": {"train": 9}}, plan)
     assert "cases of elsewhere, another dataset" in measured(evaluation("elsewhere"), {"cases": {}}, plan)
     assert "interval" not in measured(evaluation(low=math.nan), {"cases": {"test": 9}}, plan)

@@ -263,6 +263,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(
     assert json.loads((member.folder / "diverged.json").read_text()) == {
         "schema": 1,
         "step": 4,
+        "player": "model",
         "loss": "nan",
         "cases": list(ids),
     }

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from hounsfield.core.plan import Training
-from hounsfield.workflow.fit import Average, Clock, State, one_cycle
+from hounsfield.workflow.average import Average
+from hounsfield.workflow.fit import Clock, State, one_cycle
 
 
 def test_the_average_of_weights_and_buffers() -> None:

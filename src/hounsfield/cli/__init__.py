@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-import time
 import warnings
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
-from hounsfield.cli.options import (
-    Data,
-    Device,
-    Json,
-    Overwrite,
-    PatientRegex,
-    Reader,
-    RunFolder,
-    choices,
-    gathered,
-    profile,
-    reading,
-    training,
-)
+from hounsfield.cli import datasets, runs
+from hounsfield.cli.options import Device, Json, Overwrite
+from hounsfield.cli.terminal import STARTED, console, print_json, render
 from hounsfield.core.errors import HounsfieldError
-
-if TYPE_CHECKING:
-    from hounsfield.io.deidentify.profile import Profile
-    from hounsfield.io.formats import Choices
-    from hounsfield.workflow.ready import Options
-
-STARTED = time.monotonic()  # budgets count from here
 
 app = typer.Typer(
     name="hounsfield",
@@ -45,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+app.add_typer(datasets.verbs)
+app.add_typer(runs.verbs)
 
 
 def _print_version(wanted: bool) -> None:
@@ -80,260 +61,8 @@ def demo(
     """Train, evaluate, explain and report on phantoms: see it work before you have data."""
     from hounsfield.workflow.demo import demo as work
 
-    run = work(
-        out, data=data, budget=budget, seed=seed, overwrite=overwrite, device=device, console=_console(), started=STARTED
-    )
+    run = work(out, data=data, budget=budget, seed=seed, overwrite=overwrite, device=device, console=console(), started=STARTED)
     typer.echo(f"open {run.root / 'report.html'}")
-
-
-@app.command()
-@gathered(choices=reading)
-def inspect(
-    data: Data,
-    choices: Choices,
-    fast: Annotated[bool, typer.Option("--fast", help="Read headers alone, no pixel: seconds for thousands of files.")] = False,
-    html: Annotated[
-        Path | None, typer.Option(help="A file for the page to look at or send: one file, no network.", show_default=False)
-    ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 where there is any error or warning.")] = False,
-    reader: Reader = None,
-    patient_regex: PatientRegex = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Say whether a folder is fit to train on: what it holds, and all that is wrong with it, worst first. Changes nothing."""
-    from hounsfield.workflow.inspect import inspect as work
-    from hounsfield.workflow.inspect import show
-
-    found = work(
-        data,
-        reader=reader,
-        patient_regex=patient_regex,
-        choices=choices,
-        fast=fast,
-        html=html,
-        overwrite=overwrite,
-        console=_console(),
-    )
-    _print(found.to_json()) if as_json else _show(show(found))
-    if refusal := found.refusal(strict):
-        raise refusal
-
-
-@app.command()
-def fetch(
-    name: Annotated[str | None, typer.Argument(help="Such as breastmnist_64 or msd_hippocampus.", show_default=False)] = None,
-    out: Annotated[Path | None, typer.Option(help="The new dataset's folder.  [default: NAME]", show_default=False)] = None,
-    only_list: Annotated[
-        bool, typer.Option("--list", help="Say which datasets there are (whose name holds NAME), and load nothing.")
-    ] = False,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Load a published dataset from its publisher, with its licence, and verify it; go on where an earlier try stopped."""
-    from hounsfield.workflow import fetch as work
-
-    if only_list:
-        sets = work.listed(name)
-        _print(work.to_json(sets)) if as_json else _show(work.show(sets))
-        return
-    if name is None:
-        raise typer.BadParameter("name a dataset, or see them with --list.", param_hint="NAME")
-    found = work.fetch(name, out, overwrite=overwrite, console=_console())
-    _print(found.to_json()) if as_json else typer.echo(found.out)
-
-
-@app.command()
-@gathered(choices=choices)
-def image(
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A file, a DICOM folder, DICOMDIR or ZIP archive.", show_default=False)
-    ],
-    choices: Choices,
-    to: Annotated[
-        Path | None, typer.Option(help="Write it there, in the format of the ending, such as scan.nii.gz.", show_default=False)
-    ] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Say what one image is: format, grid, place in the patient, intensities, series found; and convert it."""
-    from hounsfield.workflow.image import image as work
-    from hounsfield.workflow.image import show
-
-    found = work(source, to=to, choices=choices, overwrite=overwrite)
-    _print(found.to_json()) if as_json else _show(show(found))
-
-
-@app.command()
-@gathered(profile=profile)
-def deidentify(
-    source: Annotated[
-        Path, typer.Argument(metavar="INPUT", help="A file, a folder, a DICOMDIR or a ZIP archive.", show_default=False)
-    ],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.", show_default=False)],
-    profile: Profile,
-    key: Annotated[
-        Path | None,
-        typer.Option(help="The secret key behind the pseudonyms.  [default: a new one, OUT.key]", show_default=False),
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Write images anew without what tells who the patients are (DICOM PS3.15), search what was written for it, and report."""
-    from hounsfield.workflow.deidentify import deidentify as work
-    from hounsfield.workflow.deidentify import show
-
-    found = work(source, out, key=key, profile=profile, console=_console())
-    _print(found.to_json()) if as_json else _show(show(found))
-
-
-@app.command()
-@gathered(choices=reading)
-def convert(
-    data: Data,
-    to: Annotated[str, typer.Option(help="The layout: manifest, nnunet or coco.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The new dataset's folder.", show_default=False)],
-    choices: Choices,
-    copy: Annotated[
-        bool, typer.Option("--copy", help="Copy images instead of referring to them (manifest) or linking them.")
-    ] = False,
-    reader: Reader = None,
-    patient_regex: PatientRegex = None,
-    as_json: Json = False,
-) -> None:
-    """Write a dataset in another layout, losslessly, and say what that layout has no place for."""
-    from hounsfield.workflow.convert import convert as work
-
-    found = work(data, to, out, copy=copy, reader=reader, patient_regex=patient_regex, choices=choices, console=_console())
-    _print(found.to_json()) if as_json else typer.echo(found.out)
-
-
-@app.command()
-@gathered(choices=reading)
-def merge(
-    data: Annotated[list[Path], typer.Argument(metavar="DATA...", help="Datasets of one task, by folder.", show_default=False)],
-    labels: Annotated[Path, typer.Option(help="The mapping of their labels, a YAML file.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="The new dataset's folder.", show_default=False)],
-    choices: Choices,
-    copy: Annotated[bool, typer.Option("--copy", help="Copy images instead of referring to them.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop on copies and near copies between the datasets.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Make one dataset of several; what one of them never annotated is unknown there, and teaches nothing."""
-    from hounsfield.workflow.merge import merge as work
-    from hounsfield.workflow.merge import show
-
-    found = work(data, labels, out, copy=copy, strict=strict, choices=choices, console=_console())
-    _print(found.to_json()) if as_json else _show(show(found))
-
-
-@app.command()
-@gathered(options=training)
-def plan(
-    data: Data,
-    options: Options,
-    out: Annotated[Path | None, typer.Option(help="A file for the plan, which train --plan obeys.", show_default=False)] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-) -> None:
-    """Print what train would decide, each value with its reason, and what it takes in time and memory. Trains nothing."""
-    from hounsfield.workflow.plan import propose, save, show
-
-    found = propose(data, options, console=_console(), started=STARTED)
-    if out is not None:
-        save(found, out, overwrite=overwrite)
-    _print(found.to_json()) if as_json else _show(show(found))
-
-
-@app.command()
-@gathered(options=training)
-def train(
-    data: Data,
-    out: Annotated[Path, typer.Option(help="The new run's folder.", show_default=False)],
-    options: Options,
-    plan: Annotated[Path | None, typer.Option(help="A plan.json to obey instead of the rules.", show_default=False)] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop on copies and near copies between the parts.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
-    overwrite: Overwrite = False,
-) -> None:
-    """Train on a folder of images. Needs no configuration: layout, task, plan and size follow from data and time."""
-    from hounsfield.workflow.train import train as work
-
-    options = replace(options, plan=plan, strict=strict)
-    run = work(data, out, options, overwrite=overwrite, resume=resume, console=_console(), started=STARTED)
-    typer.echo(str(run.root))
-
-
-@app.command()
-@gathered(choices=reading)
-def evaluate(
-    run: RunFolder,
-    choices: Choices,
-    data: Annotated[
-        Path | None, typer.Argument(help="Another dataset; without it the run's own held-out part.", show_default=False)
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(
-            help="train, val, test or folds.  [default: test where there is one, else folds or val]", show_default=False
-        ),
-    ] = None,
-    as_json: Json = False,
-    device: Device = "auto",
-) -> None:
-    """Measure a run: every figure with its 95% interval by patient."""
-    from hounsfield.workflow.evaluate import evaluate as work
-
-    found = work(run, data, split=split, choices=choices, device=device, console=_console())
-    if as_json:
-        _print(found.to_json())
-        return
-    typer.echo(f"{found.part}, used for {found.used_for}")
-    for name, interval in found.metrics.items():
-        note = f"   {interval.note}" if interval.note else ""
-        typer.echo(f"  {name:24} {interval.text():24} n={interval.n}{note}")
-
-
-@app.command()
-@gathered(choices=choices)
-def predict(
-    run: RunFolder,
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Files, folders or datasets.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Folder for the predictions.", show_default=False)],
-    choices: Choices,
-    to: Annotated[
-        str | None,
-        typer.Option(
-            help="What to write, such as seg,sr: nifti (of classes: table; of boxes: json, nifti, png, coco), and of DICOM "
-            "inputs seg, sr, pm, sc.",
-            show_default=False,
-        ),
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Only this part of a dataset: train, val or test.", show_default=False)
-    ] = None,
-    overwrite: Overwrite = False,
-    as_json: Json = False,
-    device: Device = "auto",
-) -> None:
-    """Predict: masks on each input's own grid (.nii.gz, or .png for pictures), a table of class probabilities, or a list
-    of boxes; from DICOM also to DICOM."""
-    from hounsfield.workflow.predict import predict as work
-
-    console = _console()
-    written = work(run, inputs, out, to=to, split=split, choices=choices, overwrite=overwrite, device=device, console=console)
-    if as_json:
-        _print({"schema": 1, "written": [str(path) for path in written]})
-    else:
-        for path in written:
-            typer.echo(str(path))
-
-
-@app.command()
-def report(run: RunFolder, device: Device = "auto") -> None:
-    """Write RUN/report.html anew: one file, no network, to send to a colleague."""
-    from hounsfield.workflow.report import report as work
-
-    typer.echo(str(work(run, device=device, console=_console())))
 
 
 @app.command()
@@ -343,23 +72,7 @@ def doctor(as_json: Json = False) -> None:
     from hounsfield.workflow.doctor import show
 
     found = work()
-    _print(found.to_json()) if as_json else _show(show(found))
-
-
-def _console() -> Any:
-    from hounsfield.workflow.console import terminal
-
-    return terminal()
-
-
-def _print(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
-
-
-def _show(what: Any) -> None:
-    from rich.console import Console
-
-    Console().print(what)
+    print_json(found.to_json()) if as_json else render(show(found))
 
 
 def main() -> NoReturn:

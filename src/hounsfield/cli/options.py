@@ -73,7 +73,7 @@ Time = Annotated[
 ]
 Size = Annotated[str | None, _value("tiny, small, base, large, huge or giant, instead of what fits the time.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of split, weights and augmentation.")]
-TaskName = Annotated[str | None, _value("classification, detection or segmentation; the data decide.", "--task")]
+TaskName = Annotated[str | None, _value("classification, detection, segmentation or restoration; the data decide.", "--task")]
 ModelName = Annotated[str | None, _value("A network's name, such as resnet or timm:resnet18; the task decides.", "--model")]
 Folds = Annotated[int, typer.Option(min=1, help="Members of a cross-validation, each without one part of the cases.")]
 Seeds = Annotated[int | None, _value("Members of each fold; the time decides.", min=1)]
@@ -95,6 +95,11 @@ CleanPixels = Annotated[
     list[str] | None, _value("Blacken this rectangle in every frame; repeatable.", panel=PIXELS, metavar="X,Y,W,H")
 ]
 AllowBurnedIn = Annotated[bool, _flag("--allow-burned-in", "Take images that say that they show text of the patient.", PIXELS)]
+
+Mask = Annotated[Path | None, _value("To fill holes: a file that is not 0 in them, or a folder of one for each image.")]
+Find = Annotated[str | None, _value("Instead of a mask: burned-in text, or metal in CT.", metavar="text|metal")]
+Residual = Annotated[bool, _flag("--residual", "Write too what was changed.")]
+Uncertainty = Annotated[bool, _flag("--uncertainty", "Write too how far networks and mirrored views lie apart.")]
 
 
 def gathered(**groups: Callable[..., object]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -249,3 +254,12 @@ def _rectangle(text: str) -> Rectangle:
             fix="write it as 0,0,640,40",
         )
     return Rectangle(x=x, y=y, width=width, height=height)
+
+
+def restoring(
+    mask: Mask = None, find: Find = None, residual: Residual = False, uncertainty: Uncertainty = False
+) -> dict[str, Any]:
+    """Where the holes are, and what is written beside a restored image."""
+    from hounsfield.workflow.restore import Wanted
+
+    return {"mask": mask, "find": find, "wanted": Wanted(residual, uncertainty)}

@@ -47,6 +47,7 @@ CODES: Final[dict[str, str]] = {
     "BAD_MANIFEST": "a manifest row or column cannot be read",
     "BAD_MAPPING": "a label mapping cannot be read, or leaves a label out",
     "CHANNELS": "the channels are not the ones that were expected",
+    "VALUE_RANGE": "values lie outside the range that was learned",
     "NO_FOREGROUND": "every mask is empty",
     "ONE_CLASS": "the training part holds a single class",
     "TOO_FEW": "too few cases for what was asked",
@@ -71,6 +72,7 @@ CODES: Final[dict[str, str]] = {
     "BUDGET_TOO_SMALL": "the time does not hold one epoch and the evaluation",
     "FETCH_FAILED": "a published file cannot be loaded from its server, or arrives damaged",
     "NAN_LOSS": "the loss is not finite",
+    "COLLAPSED": "one player of an adversarial training has won, and the others learn nothing",
     "INTERRUPTED": "stopped by the user",
 }
 
@@ -105,7 +107,7 @@ class ResourceError(HounsfieldError):
 
 
 class DivergedError(HounsfieldError):
-    """Training left the finite numbers (exit 4)."""
+    """Training learns nothing any more: numbers that are not finite, or a player that has won (exit 4)."""
 
     exit_code = 4
 

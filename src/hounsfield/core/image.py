@@ -24,6 +24,8 @@ class Meta:
     lossy: the encoding changes values, so that the image cannot be a mask.
     burned_in: the file says that text about the patient is burned into its pixels.
     notes: sentences about what was dropped or decided while reading.
+    description: what a NIfTI, PNG or TIFF file that is written says of the image; never what one said that was read, which may
+        identify somebody.
     """
 
     format: str = "array"
@@ -33,6 +35,7 @@ class Meta:
     lossy: bool = False
     burned_in: bool = False
     notes: tuple[str, ...] = ()
+    description: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 
@@ -31,8 +31,7 @@ class Options(BaseModel):
             if first["type"] == "extra_forbidden":
                 owner: Any = cls
                 for part in first["loc"][:-1]:
-                    # A number is a place in a tuple of options.
-                    owner = get_args(owner)[0] if isinstance(part, int) else owner.model_fields[part].annotation
+                    owner = _inside(owner, part)
                 fields = owner.model_fields
                 found, expected, fix = f"unknown key {key!r}", "a key of the plan", nearest(str(first["loc"][-1]), fields)
             elif not key:  # values that do not go together
@@ -116,13 +115,22 @@ class Augment(Options):
     low_resolution: float = Field(default=0.0, ge=0)
 
 
+class Player(Options):
+    """What one player of a training has of its own. rate: its learning rate, times that of all. betas: how slowly AdamW forgets
+    the mean of gradients, and of their squares."""
+
+    rate: float = Field(default=1.0, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
 class Training(Options):
     """The loop. steps: optimiser steps; batch: samples a step and accumulation part. lr: peak of one cycle. ema: decay of the
     averaged weights that the run keeps, 0 for the last weights. clip: largest gradient norm, 0 for none. amp: run the forward
     pass in bfloat16.
     channels_last: keep activations with the channels innermost. compile: let torch.compile fuse the network.
     foreground: part of the windows that are centred on a foreground voxel. empty: part of the samples that are drawn from cases
-    without any box or label, None for as many as there are."""
+    without any box or label, None for as many as there are.
+    players: of a network whose parts are optimised in turn, what a part has of its own, by its name."""
 
     steps: int = Field(default=1000, ge=1)
     batch: int = Field(default=8, ge=1)
@@ -137,6 +145,7 @@ class Training(Options):
     compile: bool = False
     foreground: float = Field(default=0.33, ge=0, le=1)
     empty: float | None = Field(default=None, ge=0, lt=1)
+    players: dict[str, Player] = {}
 
 
 class Members(Options):
@@ -254,6 +263,13 @@ class Decision:
 
     changes: Mapping[str, Any]
     reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+def _inside(owner: Any, part: int | str) -> Any:
+    """The type of what lies at `part` of a tuple, of a dict, or of options."""
+    if isinstance(part, int):
+        return get_args(owner)[0]
+    return get_args(owner)[1] if get_origin(owner) is dict else owner.model_fields[part].annotation
 
 
 def _dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ AROUND: Final = 0.5  # below it lies, on average, what surrounds a mark
 MIDDLE: Final = 0.25  # of each side: a row whose centre lies farther from every border is no overlay
 MOST: Final = 4000  # marks, from which on it is texture
 SHARE: Final = 0.2  # of all marks that stand in rows: of texture it is less
+MARGIN: Final = 2  # pixels around a row that its shadow or its blur reaches
+BROKEN: Final = 4  # heights of a row beside it, within which what is lit belongs to it: letters too thin to be seen as such
 
 Floats = npt.NDArray[np.float32]
 
@@ -42,27 +45,56 @@ def characters(array: npt.NDArray[Any]) -> int:
     array: (C, H, W) in any unit. A suspicion, not a reading: single letters, and text on a ground of its own brightness, are
     not seen.
     """
+    return max((sum(map(len, rows)) for _, _, rows in _texts(array)), default=0)
+
+
+def text_mask(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """(H, W) True over the rows of text that `characters` counts in (C, H, W), MARGIN pixels around them, gaps included."""
+    mask = np.zeros(array.shape[1:], dtype=bool)
+    for bright, marks, rows in _texts(array):
+        for row in rows:
+            top, bottom = int(marks.top[row].min()), int(marks.bottom[row].max())
+            left, right = int(marks.left[row].min()), int(marks.right[row].max())
+            lit: npt.NDArray[np.bool_] = np.asarray((bright[top:bottom] >= STROKE).any(axis=0))
+            right = _onward(lit, right, bottom - top)
+            left = len(lit) - _onward(lit[::-1], len(lit) - left, bottom - top)
+            mask[max(0, top - MARGIN) : bottom + MARGIN, max(0, left - MARGIN) : right + MARGIN] = True
+    return mask
+
+
+def _onward(lit: npt.NDArray[np.bool_], end: int, tall: int) -> int:
+    """The end of a row of text that ends at `end`, moved on over lit columns (W,) with gaps below its height, BROKEN at most."""
+    last = min(len(lit), end + BROKEN * tall)
+    while (more := np.flatnonzero(lit[end : min(end + tall, last)])).size:
+        end += int(more[-1]) + 1
+    return end
+
+
+def _texts(array: npt.NDArray[Any]) -> Iterator[tuple[Floats, _Marks, list[list[int]]]]:
+    """Of what is light and of what is dark: (H, W) in [0, 1] in which it is near 1, marks in it, and their rows that look like
+    text; nothing of a volume."""
     if array.ndim != 3 or min(array.shape[1:]) < SMALLEST:
-        return 0
+        return
     low, high = float(array.min()), float(array.max())
     if not low < high:
-        return 0
+        return
     span = np.float32(high - low)
     light: Floats = (array.max(axis=0).astype(np.float32) - np.float32(low)) / span
     dark: Floats = (np.float32(high) - array.min(axis=0).astype(np.float32)) / span
-    return max(_in_rows(light), _in_rows(dark))
+    for bright in (light, dark):
+        yield bright, *_in_rows(bright)
 
 
-def _in_rows(bright: Floats) -> int:
+def _in_rows(bright: Floats) -> tuple[_Marks, list[list[int]]]:
     """bright: (H, W) in [0, 1]; marks are near 1."""
     marks = _marks(bright)
     if len(marks) < LEAST or len(marks) > MOST:
-        return 0
+        return marks, []
     height, width = bright.shape
     rows = _rows(marks)
     if sum(map(len, rows)) < SHARE * len(marks):
-        return 0
-    return sum(len(row) for row in rows if _aside(marks, row, height, width))
+        return marks, []
+    return marks, [row for row in rows if _aside(marks, row, height, width)]
 
 
 def _marks(bright: Floats) -> _Marks:
@@ -104,8 +136,10 @@ def _rows(marks: _Marks) -> list[list[int]]:
             if other in taken or marks.left[other] < marks.right[last] - 1 or other == last:
                 continue
             tall = float(marks.bottom[last] - marks.top[last])
-            if marks.left[other] - marks.right[last] > 1.2 * tall:
-                if marks.left[other] - marks.right[last] > 4 * tall:
+            gap = marks.left[other] - marks.right[last]
+            tallest = float((marks.bottom[row] - marks.top[row]).max())  # a space is as wide behind a small letter
+            if gap > 1.2 * tallest:
+                if gap > 4 * tallest:
                     break
                 continue
             alike = 0.6 <= (marks.bottom[other] - marks.top[other]) / tall <= 1.67

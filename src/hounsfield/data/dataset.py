@@ -112,6 +112,11 @@ class Dataset:
         """The same dataset with `samples` alone."""
         return replace(self, samples=tuple(samples))
 
+    def without_targets(self) -> Dataset:
+        """The same images, nothing being said of them."""
+        bare = tuple(replace(s, target=None, valid_mask=None, known_classes=None) for s in self.samples)
+        return replace(self, samples=bare, classes=(), kind=None, multilabel=False, ignore_value=None, voxels={})
+
     def select(self, ids: Collection[str]) -> Dataset:
         """The same dataset with the samples of `ids` alone."""
         wanted = set(ids)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from hounsfield.core.boxes import Boxes
+from hounsfield.core.errors import InputError
 from hounsfield.core.image import Image
 from hounsfield.core.plan import Class
 from hounsfield.core.sample import Sample
@@ -16,8 +17,35 @@ from hounsfield.data.masks import in_threads
 
 
 def for_task(dataset: Dataset, task: str) -> Dataset:
-    """The dataset as a task wants it: for detection, boxes in the place of masks."""
+    """The dataset as a task wants it: for detection, boxes in the place of masks; for restoration, images alone; for
+    generation, one of several classes for each image, or images alone."""
+    if task == "restoration":
+        return dataset.without_targets()
+    if task == "generation" and not _classed(dataset):
+        notes = () if dataset.kind is None else ("generation learns from the images alone: their labels are not used",)
+        return replace(dataset.without_targets(), notes=(*dataset.notes, *notes))
     return as_boxes(dataset) if task == "detection" and dataset.kind == "segmentation" else dataset
+
+
+def _classed(dataset: Dataset) -> bool:
+    """Whether every image is of one of several classes."""
+    one = all(isinstance(sample.target, int) for sample in dataset.samples)
+    return dataset.kind == "classification" and len(dataset.classes) > 1 and one
+
+
+def with_masks(dataset: Dataset) -> Dataset:
+    """The dataset, where every image has a mask from which it can be drawn anew. Raises InputError BAD_LABEL."""
+    without = [sample.id for sample in dataset.samples if not callable(sample.target)]
+    if without or not dataset.classes:
+        found = f"{len(without)} samples without a mask (first: {without[0]})" if without else "no class in any mask"
+        raise InputError(
+            "BAD_LABEL",
+            dataset.root,
+            found=found,
+            expected="a mask for every image, as task_options.masks says",
+            fix="add the masks, or leave the option out",
+        )
+    return dataset
 
 
 def as_boxes(dataset: Dataset) -> Dataset:

@@ -284,6 +284,17 @@ def prepare_boxes(boxes: Boxes, placement: Placement) -> Boxes:
     return Boxes(np.concatenate([low, high], axis=1)[inside], boxes.labels[inside], scores)
 
 
+def grid_mismatch(case: str, mask: Geometry, image: Geometry) -> InputError:
+    """A mask lies on another grid than its image."""
+    return InputError(
+        "GRID_MISMATCH",
+        case,
+        found=f"a mask of {mask.shape} with affine {np.round(mask.affine, 3).tolist()}",
+        expected=f"the image's {image.shape} with affine {np.round(image.affine, 3).tolist()}",
+        fix="resample the mask to its image",
+    )
+
+
 def resize(x: Tensor, shape: Sequence[int]) -> Tensor:
     """(C, *spatial) float32 -> (C, *shape), linear with anti-aliasing, extents aligned, one axis at a time."""
     for axis, size in enumerate(shape):
@@ -339,6 +350,13 @@ def _standardise(plane: Tensor, how: Normalise) -> None:
     rising = np.append(np.diff(own) > 0, True)  # of equal percentiles the last counts
     for row in plane.numpy():
         row[...] = np.interp(row, own[rising], np.array(standard)[rising])
+
+
+def units(channels: Iterable[npt.NDArray[np.generic]], normalise: Sequence[Normalise]) -> list[tuple[float, float]]:
+    """Mean and deviation by which `prepare` normalises each channel (any shape, in source units): a value of the source is mean
+    + deviation * the tensor's value."""
+    planes = (torch.from_numpy(np.array(channel, dtype=np.float32, order="C")) for channel in channels)
+    return [_range(plane, how)[2:] for plane, how in zip(planes, normalise, strict=True)]
 
 
 def _sampled(plane: Tensor) -> npt.NDArray[np.float64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +41,10 @@ class Interval:
     def known(self) -> bool:
         """Whether there are bounds."""
         return math.isfinite(self.low) and math.isfinite(self.high)
+
+    def noted(self, note: str) -> Interval:
+        """The same, with `note` beside it."""
+        return replace(self, note="; ".join(n for n in (self.note, note) if n))
 
     def text(self, digits: int = 3) -> str:
         """ "0.873 [0.851, 0.892]", "0.873" without bounds, "n/a" without a value."""
@@ -97,6 +101,35 @@ def interval(
     point = float(statistic(np.ones((1, n)))[0]) if n else math.nan
     draws = [statistic(weights[:, clusters]) for weights in _draws(count, n, replicates, seed)] if math.isfinite(point) else []
     return _interval(point, draws, n, count, ([note] if note else []) + _about(patients))
+
+
+def two_samples(
+    statistic: Callable[[Floats, Floats], Floats],
+    patients_a: Sequence[str | None],
+    patients_b: Sequence[str | None],
+    *,
+    replicates: int = REPLICATES,
+    seed: int = 0,
+) -> Interval:
+    """The interval of a statistic of two sets of weighted cases, whose patients are drawn apart: a distance of two sets, say.
+
+    statistic: weights (R, N) and (R, M) -> (R,), as in `interval`. patients_a, patients_b: (N,) and (M,) as in `mean`, none of
+    them in both; cases that have no patient, such as generated images, want a name each. Replicates are moved so that their
+    mean is the value: repeated cases alone raise most distances. n: cases of both sets; clusters: patients of the set that has
+    fewer.
+    """
+    of_a, of_b = _clusters(patients_a), _clusters(patients_b)
+    n = len(of_a) + len(of_b)
+    if not len(of_a) or not len(of_b):
+        return _interval(math.nan, [], 0, 0, [])
+    counts = [int(of.max()) + 1 for of in (of_a, of_b)]
+    point = float(statistic(np.ones((1, len(of_a))), np.ones((1, len(of_b))))[0])
+    # One width, so that both come in pieces of as many replicates.
+    drawn_a, drawn_b = (_draws(count, n, replicates, 2 * seed + k) for k, count in enumerate(counts))
+    draws = [statistic(a[:, of_a], b[:, of_b]) for a, b in zip(drawn_a, drawn_b, strict=True)] if min(counts) > 1 else []
+    if draws and np.isfinite(values := np.concatenate(draws)).any():
+        draws = [values - np.nanmean(values) + point]
+    return _interval(point, draws, n, min(counts), _about([*patients_a, *patients_b]))
 
 
 def _draws(clusters: int, width: int, replicates: int, seed: int) -> Iterator[Floats]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import torch
 from pydantic import Field, PositiveInt, model_validator
@@ -28,7 +28,12 @@ from hounsfield.models.parts.halving import SMALLEST_SIDE, halvings
 
 OUTPUT: Literal["dense"] = "dense"
 
-STYLE = Style(CONV, instance_norm, lambda: nn.LeakyReLU(0.01, inplace=True))
+
+def _leaky() -> nn.Module:
+    return nn.LeakyReLU(0.01, inplace=True)
+
+
+STYLES = {"instance": Style(CONV, instance_norm, _leaky), "none": Style(CONV, lambda _: nn.Identity(), _leaky)}
 
 
 class Options(plan.Options):
@@ -38,7 +43,9 @@ class Options(plan.Options):
     decoder_blocks: convolutions of each decoder level.
     flat_kernels: convolve 1 instead of 3 wide along an axis that the others are halved before, down to its first halving: such
     an axis is the coarse one of thick slices, and its neighbours there are far away.
-    deep_supervision: in training mode, give the map of every decoder level, from fine to coarse."""
+    deep_supervision: in training mode, give the map of every decoder level, from fine to coarse.
+    norm: none where images are the output: nothing is scaled or added before the last layer, so that twice the input gives
+    twice the output (Mohan et al., "Robust and interpretable blind image denoising via bias-free CNNs", ICLR 2020)."""
 
     width: int = Field(default=32, ge=1)
     max_width: int = Field(default=320, ge=1)
@@ -48,6 +55,7 @@ class Options(plan.Options):
     residual: bool = False
     flat_kernels: bool = True
     deep_supervision: bool = True
+    norm: Literal["instance", "none"] = "instance"
 
     @model_validator(mode="after")
     def _counts_fit(self) -> Self:
@@ -73,6 +81,7 @@ class UNet(nn.Module):
         levels = len(strides) + 1
         widths = [min(options.width * 2**level, options.max_width) for level in range(levels)]
         kernels = _kernels(strides) if options.flat_kernels else [(3,) * ndim] * levels
+        style = STYLES[options.norm]
         blocks = options.blocks * levels if len(options.blocks) == 1 else options.blocks
 
         block: type[ConvBlock] | type[ResidualBlock] = ConvBlock
@@ -80,12 +89,12 @@ class UNet(nn.Module):
         channels = in_channels
         if options.residual:
             block = ResidualBlock
-            self.stem = ConvBlock(STYLE, in_channels, widths[0], kernels[0], ones)
+            self.stem = ConvBlock(style, in_channels, widths[0], kernels[0], ones)
             channels = widths[0]
         self.encoder = nn.ModuleList()
         for level, width in enumerate(widths):
             step = strides[level - 1] if level else ones
-            self.encoder.append(_level(block, channels, width, kernels[level], step, blocks[level]))
+            self.encoder.append(_level(style, block, channels, width, kernels[level], step, blocks[level]))
             channels = width
 
         self.up = nn.ModuleList()
@@ -93,11 +102,14 @@ class UNet(nn.Module):
         for level in reversed(range(levels - 1)):
             step, width = strides[level], widths[level]
             self.up.append(CONV_TRANSPOSE[ndim](widths[level + 1], width, step, step, bias=False))
-            self.decoder.append(_level(ConvBlock, 2 * width, width, kernels[level], ones, options.decoder_blocks))
+            self.decoder.append(_level(style, ConvBlock, 2 * width, width, kernels[level], ones, options.decoder_blocks))
 
         heads = levels - 1 if options.deep_supervision else 1
         self.heads = nn.ModuleList(CONV[ndim](width, out_channels, 1) for width in widths[:heads])
         initialise(self)
+        if options.norm == "none":  # near no change, whatever the depth
+            for head in self.heads:
+                nn.init.normal_(cast(nn.Conv2d, head).weight, std=1e-3)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         sizes = tuple(x.shape[2:])
@@ -120,6 +132,7 @@ class UNet(nn.Module):
 
 
 def _level(
+    style: Style,
     block: type[ConvBlock] | type[ResidualBlock],
     in_channels: int,
     width: int,
@@ -128,8 +141,8 @@ def _level(
     blocks: int,
 ) -> nn.Module:
     """`blocks` blocks, of which the first takes the step."""
-    layers = [block(STYLE, in_channels, width, kernel, step)]
-    layers += [block(STYLE, width, width, kernel, (1,) * len(kernel)) for _ in range(blocks - 1)]
+    layers = [block(style, in_channels, width, kernel, step)]
+    layers += [block(style, width, width, kernel, (1,) * len(kernel)) for _ in range(blocks - 1)]
     return nn.Sequential(*layers)
 
 

@@ -24,15 +24,19 @@ from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.plan import Options, Plan
 from hounsfield.data.loader import AHEAD, Loader
 from hounsfield.models import MODELS
+from hounsfield.plan.network import network
 from hounsfield.tasks import TASKS
 
 MEASURED_STEPS = 3  # of a candidate, after one that warms up
 CONFIRMED_STEPS = 8  # of the one that is chosen
-ENOUGH = {"dense": 1000, "vector": 3000, "boxes": 1000}  # steps below which a smaller network learns more in the same time,
+# Steps below which a smaller network learns more in the same time,
+ENOUGH = {"dense": 1000, "vector": 3000, "boxes": 1000, "generator": 3000}
 CHEAP = 1.7  # unless a step of the larger one takes less than this many times as long: 1.4 times was worth it, 2.7 was not
 TRIED = 200  # steps below which no larger network is even timed
-USEFUL_EPOCHS = {"dense": 300.0, "vector": 30.0, "boxes": 300.0}  # after which a second network helps more than further steps
-MOST_EPOCHS = 300.0  # passes over all voxels of the training part after which more steps were seen to bring nothing
+# Passes over all voxels of the training part after which a second network helps more than further steps; generators have no
+# mean.
+USEFUL_EPOCHS = {"dense": 300.0, "vector": 30.0, "boxes": 300.0, "generator": math.inf}
+MOST_EPOCHS = {"dense": 300.0, "vector": 300.0, "boxes": 300.0, "generator": 1e4}  # after which more steps bring nothing
 MOST_SEEDS = 5  # members that a budget adds by itself
 MEASURING, CONFIRMING = 0.01, 0.03  # of the budget that one candidate may take, and the one that is chosen
 CLEARLY = 0.9  # of the time: what a precision or a layout must save to be chosen
@@ -175,8 +179,8 @@ def _in_time(best: Measured, trials: list[Measured], load: Loader, ends: float, 
     kept = room.kept(plan)
     left = (ends - time.monotonic() - kept) * (1 - WATCHED)
     steps = int(left / best.seconds / plan.members.count)
-    useful = math.ceil(MOST_EPOCHS * epoch)
-    capped = f", no more than {MOST_EPOCHS:g} passes over all voxels" if steps > useful else ""
+    useful = math.ceil(MOST_EPOCHS[kind] * epoch)
+    capped = f", no more than {MOST_EPOCHS[kind]:g} passes over all voxels" if steps > useful else ""
     steps = max(1, min(steps, useful))
     shared = f" of {plan.members.count} networks" if plan.members.count > 1 else ""
     why = f"{best.seconds:.3f} s a step measured, {max(left, 0):.0f} s for training{shared}{capped}"
@@ -204,9 +208,8 @@ def measure(plan: Plan, loader: Loader, device: torch.device, seconds: float, st
     backward, clipping, update. One step alone where more would pass `seconds`."""
     solver, how = TASKS.load(plan.task).Solver(plan), plan.training
     torch.manual_seed(plan.seed)
-    model = MODELS.load(plan.model).build(plan.model_options, len(plan.channels), solver.out_channels, plan.ndim)
-    model = placed(model, plan, device).train()
-    network = fused(model, plan)
+    model = placed(network(plan), plan, device).train()
+    running = fused(model, plan)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
     times: list[float] = []
     until = time.perf_counter() + seconds
@@ -221,7 +224,7 @@ def measure(plan: Plan, loader: Loader, device: torch.device, seconds: float, st
             if len(times) > 1 and sum(times) > seconds:
                 break
             batch = loader.finish(next(ahead), step, device)
-            for turn in zip(*(solver.steps(network, part) for part in batch.parts(how.accumulate)), strict=True):
+            for turn in zip(*(solver.steps(running, part) for part in batch.parts(how.accumulate)), strict=True):
                 optimiser.zero_grad(set_to_none=True)
                 for _, loss_fn in turn:
                     with torch.autocast(device.type, torch.bfloat16, enabled=how.amp):
@@ -247,8 +250,7 @@ def agrees(plan: Plan, loader: Loader, device: torch.device) -> bool:
     both: list[list[torch.Tensor]] = []
     for amp in (False, True):
         torch.manual_seed(plan.seed)
-        model = MODELS.load(plan.model).build(plan.model_options, len(plan.channels), solver.out_channels, plan.ndim)
-        model = placed(model, plan, device).train()
+        model = placed(network(plan), plan, device).train()
         for _, loss_fn in solver.steps(model, batch):
             with torch.autocast(device.type, torch.bfloat16, enabled=amp):
                 loss = loss_fn()

@@ -33,9 +33,11 @@ from hounsfield.core.errors import ResourceError
 from hounsfield.core.plan import Plan
 from hounsfield.data.augment import margin
 from hounsfield.data.cache import HELD
-from hounsfield.data.loader import AHEAD, Batch
+from hounsfield.data.loader import AHEAD
 from hounsfield.models import MODELS
+from hounsfield.plan.blank import blank_batch, target_bytes
 from hounsfield.plan.budget import CHOSEN
+from hounsfield.plan.network import network
 from hounsfield.tasks import TASKS, Solver
 
 MIB, GIB = 2**20, 2**30
@@ -48,7 +50,6 @@ CONTEXT = GIB // 2  # of CUDA itself
 WORKSPACE = GIB // 4
 CACHED = 0.25  # of activations and gradients
 COMFORT = 0.8  # of an accelerator's memory that is filled by choice
-BOXES = 32  # of an image, for the target's size
 BACKWARD = 1.5  # times the largest map, when the backward pass begins
 GROWTH = 4  # times the batch of the rules that an accelerator with room gets
 SMALLEST_SIDE = 16  # voxels that a smaller window keeps along an axis
@@ -188,7 +189,8 @@ def _smaller(plan: Plan, may: Callable[..., bool]) -> Iterator[tuple[dict[str, A
     strides = MODELS.load(plan.model).stride(plan.model_options, plan.ndim)
     keys = ("patch",) if plan.grid.size is None else ("patch", "grid.size")
     patch = plan.patch
-    while may(*keys) and (less := _less(patch, strides)) != patch:
+    drawn = TASKS.load(plan.task).KIND == "generator"  # whose size the network was made for
+    while not drawn and may(*keys) and (less := _less(patch, strides)) != patch:
         patch = less
         changes |= {key: list(patch) for key in keys}
         yield dict(changes), plan.override(changes, "")
@@ -251,16 +253,16 @@ def _traced(key: _Key) -> _Traced:
     """One part of one step, on tensors without storage."""
     plan, how = key.plan, key.plan.training
     solver = TASKS.load(plan.task).Solver(plan)
-    network, maps = _kept(key, solver, "meta", how.batch)
+    model, maps = _kept(key, solver, "meta", how.batch)
     if maps is None:  # a network that wants values: two samples stand for the batch
         few = min(2, how.batch)
-        network, some = _kept(key, solver, "cpu", few)
+        model, some = _kept(key, solver, "cpu", few)
         maps = [math.ceil(count * how.batch / few) for count in some or ()]
-    weights = sum(p.numel() * p.element_size() for p in network.state_dict().values())
-    gradients = sum(p.numel() * p.element_size() for p in network.parameters() if p.requires_grad)
+    weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
+    gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
     activations = sum(maps) + int(BACKWARD * max(maps, default=0))
     one = math.prod(plan.patch if plan.grid.size is not None else margin(plan.patch, plan.augment))
-    sample = len(plan.channels) * 4 * one + _target(plan, solver.out_channels, one)
+    sample = len(plan.channels) * 4 * one + target_bytes(plan, solver, one)
     return _Traced(weights, gradients, activations, how.batch * how.accumulate * sample)
 
 
@@ -268,47 +270,28 @@ def _kept(key: _Key, solver: Solver, device: str, size: int) -> tuple[nn.Module,
     """The network, and bytes of each map that autograd keeps of one step of `size` samples; None where it gave no answer."""
     plan, amp = key.plan, key.plan.training.amp
     with torch.device(device):
-        network = MODELS.load(plan.model).build(plan.model_options, len(plan.channels), solver.out_channels, plan.ndim).train()
-        own = [t.untyped_storage() for t in (*network.parameters(), *network.buffers())]
+        model = network(plan).train()
+        own = [t.untyped_storage() for t in (*model.parameters(), *model.buffers())]
         kept = {id(storage): storage for storage in own}  # a storage that is held keeps its id
+        maps: list[int] = []
 
         def keep(value: Tensor) -> Tensor:
             kept[id(value.untyped_storage())] = value.untyped_storage()
             return value
 
-        answers: list[bool] = []
-        network.register_forward_hook(lambda *_: answers.append(True))
+        answers = [TASKS.load(plan.task).KIND == "generator"]  # whose parts are asked, not the whole
+        model.register_forward_hook(lambda *_: answers.append(True))
         hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)
         # A loss that depends on values ends the trace; what was seen so far counts.
         with torch.enable_grad(), hooks, _AsTrained(amp, key.cuda_amp), suppress(RuntimeError):
-            for _, loss_fn in solver.steps(network, _batch(plan, solver.out_channels, size)):
-                loss_fn()
-    return network, [storage.nbytes() for storage in kept.values()][len(own) :] if answers else None
-
-
-def _target(plan: Plan, outputs: int, voxels: int) -> int:
-    """Bytes of one sample's target."""
-    kind = TASKS.load(plan.task).KIND
-    if kind == "vector":
-        return 8 * outputs
-    if kind == "boxes":
-        return 4 * BOXES * (2 * plan.ndim + 1)
-    return voxels * (outputs if getattr(plan.task_options, "regions", False) else 1)
-
-
-def _batch(plan: Plan, outputs: int, size: int) -> Batch:
-    """`size` samples as the task encodes them."""
-    options = plan.task_options
-    image = torch.zeros(size, len(plan.channels), *plan.patch)
-    kind = TASKS.load(plan.task).KIND
-    if kind == "boxes":
-        target = torch.zeros(size, BOXES, 2 * plan.ndim + 1)
-    elif kind == "vector":
-        target = torch.zeros((size, outputs) if getattr(options, "multilabel", False) else (size,), dtype=torch.int64)
-    else:
-        regions = outputs if getattr(options, "regions", False) else 1
-        target = torch.zeros(size, regions, *plan.patch, dtype=torch.uint8)
-    return Batch(image, target, ("",) * size)
+            for _, loss_fn in solver.steps(model, blank_batch(plan, solver, size)):
+                try:
+                    loss_fn()
+                finally:  # of several players one after the other, the step that keeps most
+                    held = [storage.nbytes() for storage in kept.values()][len(own) :]
+                    maps = max(maps, held, key=sum)
+                    kept = {id(storage): storage for storage in own}
+    return model, maps if any(answers) else None
 
 
 class _AsTrained(TorchFunctionMode):

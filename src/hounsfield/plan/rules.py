@@ -11,6 +11,8 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import Fingerprint, Intensity, Spread
 from hounsfield.core.plan import Augment, Class, Grid, Inference, Normalise, Options, Plan, Training
 from hounsfield.models import MODELS
+from hounsfield.plan import generation_rules
+from hounsfield.plan.image_rules import of_images, own_grid, without_norm
 from hounsfield.plan.symmetry import NO_LAYOUT, Likeness
 from hounsfield.tasks import TASKS
 
@@ -56,6 +58,7 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
     """The plan before any budget, which then chooses width, precision and steps. device: "cpu" or an accelerator's type."""
     member = TASKS.load(task)
     name, _, inner = (model or member.MODEL).partition(":")
+    images = getattr(member, "TRUTH", "labels") == "image"
     reasons: dict[str, str] = {"model": f"the default for {task}" if model is None else "chosen with --model"}
     kind = member.KIND
     if int(np.prod(facts.shape_max)) <= 1:
@@ -66,19 +69,22 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
             expected="more than one voxel to tell apart",
             fix="check how they were exported",
         )
-    grid = _grid(facts, kind, device, reasons)
+    if kind == "generator":
+        return generation_rules.decide(facts, classes, task, model, seed, device)
+    grid = own_grid(reasons) if images else _grid(facts, kind, device, reasons)
     patch = grid.size if grid.size is not None else _patch(facts, grid, device, reasons)
     decision = member.rules(facts)
     reasons.update({f"task_options.{k}": v for k, v in decision.reasons.items()})
     network = MODELS.load(name)
     shape = network.rules(patch, _voxel(facts, grid), _smallest(facts, grid))
+    shape = without_norm(shape, network.Options) if images else shape
     reasons.update({f"model_options.{k}": v for k, v in shape.reasons.items()})
     options = network.Options.parse({**shape.changes, **_named(network.Options, name, inner, reasons)}, "model rules")
     multiple = network.stride(options, facts.ndim)
     patch = tuple(_multiple(p, n, m) for p, n, m in zip(patch, _shape(facts, grid), multiple, strict=True))
     if grid.size is not None:
         grid = grid.model_copy(update={"size": patch})
-    return Plan(
+    made = Plan(
         task=task,
         model=name,
         ndim=facts.ndim,
@@ -95,6 +101,7 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
         seed=seed,
         reasons=reasons,
     )
+    return of_images(made, facts) if images else made
 
 
 def _named(options: type[Options], model: str, name: str, reasons: dict[str, str]) -> dict[str, str]:
@@ -110,7 +117,8 @@ def _named(options: type[Options], model: str, name: str, reasons: dict[str, str
 
 
 def check(plan: Plan) -> None:
-    """Raises InputError UNSUPPORTED_PAIR for a network that cannot do the task, BAD_PLAN for values that exclude each other."""
+    """Raises InputError UNSUPPORTED_PAIR for a network that cannot do it, BAD_PLAN for values that exclude each other, or as
+    `generation_rules.check` does."""
     task, model = TASKS.load(plan.task), MODELS.load(plan.model)
     if task.KIND != model.OUTPUT:
         raise InputError(
@@ -120,6 +128,8 @@ def check(plan: Plan) -> None:
             expected=f"a {task.KIND} output for {plan.task}",
             fix=f"--model {task.MODEL}",
         )
+    if task.KIND == "generator":
+        generation_rules.check(plan)
     multiple = model.stride(plan.model_options, plan.ndim)
     if any(p % m for p, m in zip(plan.patch, multiple, strict=True)):
         nearest = [max(m, round(p / m) * m) for p, m in zip(plan.patch, multiple, strict=True)]
@@ -149,19 +159,16 @@ def _training(
         return Training(batch=batch, lr=rate, weight_decay=decay, foreground=0.0)
     held = facts.shape_median if grid.size is None else grid.size
     seen = np.prod([min(1.0, p / n) for p, n in zip(patch, held, strict=True)])
-    rarest = min((c.fraction for c in facts.classes), default=0.0)
     of = "boxes" if kind == "boxes" else "voxels"
     empty = EMPTY if kind == "boxes" and facts.empty_masks > EMPTY * facts.cases else None
     if empty is not None:
         there = f"{facts.empty_masks} of {facts.cases} cases have no box"
         reasons["training.empty"] = f"{there}: more than half of a step would show what is not there"
+    rarest = f"; the rarest class is {min(c.fraction for c in facts.classes):.2%} of the {of}" if facts.classes else ""
     whole_image = bool(seen > WHOLE)
     share = "no window centred on a class" if whole_image else "a third of the windows centred on a class"
-    reasons["training.foreground"] = (
-        f"{share}: one holds {seen:.0%} of the median image; the rarest class is {rarest:.2%} of the {of}"
-    )
-    foreground = 0.0 if whole_image else FOREGROUND
-    return Training(batch=batch, lr=rate, weight_decay=decay, foreground=foreground, empty=empty)
+    reasons["training.foreground"] = f"{share}: one holds {seen:.0%} of the median image{rarest}"
+    return Training(batch=batch, lr=rate, weight_decay=decay, foreground=0.0 if whole_image else FOREGROUND, empty=empty)
 
 
 def _inference(augment: Augment, whole: bool, reasons: dict[str, str]) -> Inference:

@@ -9,8 +9,7 @@ import torch
 from hounsfield.core.errors import InputError
 from hounsfield.core.plan import Options, Plan
 from hounsfield.core.registry import nearest
-from hounsfield.models import MODELS
-from hounsfield.tasks import TASKS
+from hounsfield.plan.network import network
 
 # Millions of parameters.
 WORDS = {"tiny": 1, "small": 5, "base": 25, "large": 90, "huge": 300, "giant": 1000}
@@ -67,7 +66,5 @@ def _wide(options: Options, width: int) -> Options:
 
 
 def _count(plan: Plan, options: Options) -> int:
-    outputs = TASKS.load(plan.task).Solver(plan).out_channels
     with torch.device("meta"):
-        network = MODELS.load(plan.model).build(options, len(plan.channels), outputs, plan.ndim)
-    return sum(p.numel() for p in network.parameters())
+        return sum(p.numel() for p in network(plan.model_copy(update={"model_options": options})).parameters())

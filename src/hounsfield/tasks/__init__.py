@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from hounsfield.core.sample import Sample
 from hounsfield.metrics.bootstrap import Interval
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
 
     from hounsfield.data.dataset import Dataset
@@ -63,7 +64,8 @@ class Metrics(Protocol):
 
 
 class Solver(Protocol):
-    """A task for one plan."""
+    """A task for one plan. bounds (optional): by player, between which its loss stays while all learn; beyond them for long the
+    training stops."""
 
     out_channels: int
 
@@ -97,10 +99,30 @@ class Solver(Protocol):
         """What is written once for all cases for which `write` wrote nothing."""
 
 
+@runtime_checkable
+class Posing(Protocol):
+    """What a solver has beside, all of it or none, that does not give its network the case as it is: the network is posed a
+    riddle, and the case itself is the answer."""
+
+    def network(self, build: Callable[[int, int], nn.Module]) -> nn.Module:
+        """What is trained; build: the plan's model with so many input and output channels."""
+
+    def blank(self, size: int) -> Tensor:
+        """The targets of a batch of this size, as `encode` gives them, on the current device; their values say nothing."""
+
+    def pose(self, image: Image, sample: Sample) -> Image:
+        """What the network is given of a case when it is measured; always the same for the same sample."""
+
+    def prepare(self, image: Image, device: torch.device) -> Prepared:
+        """What was posed, or what a user gives, on the model grid."""
+
+
 class Task(Protocol):
     """What a file in this folder defines.
 
-    KIND: "vector" or "dense", which models fit. MODEL: the default model's name.
+    KIND: "vector", "dense", "boxes" or "generator", which models fit. MODEL: the default model's name.
+    TRUTH (optional): "labels", the default, or "image": the images themselves are what is learned, labels are left aside, and
+        no image is resampled, cut off at its brightest or recoloured. KEY (optional): how a drawn case is to be read.
     targets: checks the dataset's labels for this task; InputError BAD_LABEL, ONE_CLASS, NO_FOREGROUND.
     rules: the task's own decisions on the fingerprint. Solver: built with a plan.
     """

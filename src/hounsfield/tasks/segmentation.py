@@ -16,13 +16,12 @@ from hounsfield import io
 from hounsfield.core import plan as core
 from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import Fingerprint
-from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image, Meta
 from hounsfield.core.prediction import Prediction
 from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.loader import Batch
-from hounsfield.data.prepare import IGNORE, PARTIAL, Placement, Prepared, prepare_labels
+from hounsfield.data.prepare import IGNORE, PARTIAL, Placement, Prepared, grid_mismatch, prepare_labels
 from hounsfield.metrics import bootstrap, overlap
 from hounsfield.tasks import RGB, Curve, Row
 from hounsfield.tasks.parts import drawing, losses
@@ -93,7 +92,7 @@ class Solver:
         truth, valid = sample.target(), sample.valid_mask() if sample.valid_mask else None
         for mask in (truth, valid):
             if mask is not None and not mask.geometry.same_grid(placement.source):
-                raise grid_mismatch(sample, mask.geometry, placement.source)
+                raise grid_mismatch(sample.id, mask.geometry, placement.source)
         labels = prepare_labels(truth, placement, self.plan.classes, valid, self.options.ignore_value)
         encoded: npt.NDArray[np.uint8] = labels.numpy()
         lacking = _unknown(sample, self.plan.classes)
@@ -215,7 +214,7 @@ class Metrics:
         valid = sample.valid_mask() if sample.valid_mask else None
         truth = sample.target()
         if not truth.geometry.same_grid(prediction.geometry):
-            raise grid_mismatch(sample, truth.geometry, prediction.geometry)
+            raise grid_mismatch(sample.id, truth.geometry, prediction.geometry)
         known = None if valid is None else valid.array[0]
         if len(truth.array) > 1:
             counts = overlap.count_regions(prediction.array > 0, truth.array > 0, valid=known)
@@ -245,14 +244,3 @@ class Metrics:
 def _unknown(sample: Sample, classes: Sequence[core.Class]) -> tuple[int, ...]:
     """Indices of the classes that a sample was not searched for, never all of them."""
     return () if sample.known_classes is None else tuple(k for k in range(len(classes)) if k not in sample.known_classes)
-
-
-def grid_mismatch(sample: Sample, mask: Geometry, image: Geometry) -> InputError:
-    """A mask lies on another grid than its image."""
-    return InputError(
-        "GRID_MISMATCH",
-        sample.id,
-        found=f"a mask of {mask.shape} with affine {np.round(mask.affine, 3).tolist()}",
-        expected=f"the image's {image.shape} with affine {np.round(image.affine, 3).tolist()}",
-        fix="resample the mask to its image",
-    )

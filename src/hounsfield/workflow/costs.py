@@ -25,7 +25,7 @@ def seconds_a_case(predictor: Predictor, samples: Sequence[Sample]) -> float:
     if not samples:
         return 0.0
     begun = time.monotonic()
-    prepared = predictor.prepare(predictor.read(samples[0]))
+    prepared = predictor.prepare(predictor.pose(samples[0]))
     read = time.monotonic() - begun
     count = _windows(predictor.plan, prepared.tensor.shape[1:])
     if count <= MEASURED_WHOLE:
@@ -33,7 +33,7 @@ def seconds_a_case(predictor: Predictor, samples: Sequence[Sample]) -> float:
         times: list[float] = []
         while len(times) < 2 or (len(times) <= REPEATS and sum(times) < REPEATING):
             begun = time.monotonic()
-            metrics.case(samples[0], predictor(samples[0]))
+            metrics.case(samples[0], predictor.examine(samples[0]))
             times.append(time.monotonic() - begun)
         return statistics.median(times[1:])  # the first call also sets up kernels
     window = prepared.tensor[(None, slice(None), *(slice(0, p) for p in predictor.plan.patch))]

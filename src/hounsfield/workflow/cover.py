@@ -18,6 +18,7 @@ from hounsfield.workflow.timeline import seconds_text
 NAMED: Final = 6  # classes named in a sentence
 WHAT: Final = {
     "test": "test cases, which took no part in training",
+    "unseen": "held-out cases, which took no part in training",
     "val": "validation cases, which it did not learn from but which were looked at during training",
     "folds": "training cases, each predicted only by members that did not learn from it",
 }
@@ -47,7 +48,8 @@ def measured(evaluation: Evaluation | None, record: Mapping[str, Any], plan: Pla
     figure = evaluation.metrics[evaluation.headline]
     every = record["cases"].get("train" if evaluation.part == "folds" else evaluation.part, figure.n)
     counted = f"{figure.n:,} of the {every:,}" if figure.n < every else f"the {figure.n:,}"
-    what = WHAT.get(evaluation.part, f"cases of {evaluation.part}, another dataset")
+    part = "unseen" if (evaluation.part, evaluation.used_for) == ("val", "report") else evaluation.part
+    what = WHAT.get(part, f"cases of {evaluation.part}, another dataset")
     name, told = title(evaluation.headline), meaning(evaluation.headline, plan)
     return f"On {counted} {what}, its {name} is {_with_bounds(figure)}." + (f" {name} is {told}." if told else "")
 
@@ -60,6 +62,12 @@ def purpose(plan: Plan) -> str:
         return f"to outline {listed}"
     if plan.task == "classification":
         return f"to tell {listed} apart" if not getattr(plan.task_options, "multilabel", False) else f"to recognise {listed}"
+    repair = getattr(plan.task_options, "repair", "")
+    if repair:
+        return {"denoise": "to take noise away", "inpaint": "to fill holes"}.get(repair, "to raise resolution")
+    if plan.task == "generation":
+        of = "from masks of" if getattr(plan.task_options, "masks", False) else "of"
+        return "to draw new images" + (f" {of} {listed}" if listed else "")
     return f"for {plan.task}" + (f" of {listed}" if listed else "")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,30 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.plan import Plan
 from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import Dataset
-from hounsfield.data.mask_boxes import for_task
 from hounsfield.data.masks import Relabelled
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.metrics.bootstrap import Interval
-from hounsfield.tasks import TASKS, Row
+from hounsfield.tasks import RGB, TASKS, Row
 from hounsfield.workflow.console import SILENT, Console, first_few, track
 from hounsfield.workflow.device import choose_device
+from hounsfield.workflow.generate import save_picture
 from hounsfield.workflow.predict import Predictor, cases_of
-from hounsfield.workflow.run import Run, read_json, write_json
+from hounsfield.workflow.run import Run, as_planned, read_json, write_json
+from hounsfield.workflow.sets import Beside, measure_sets, trained
+
+SHOWN = {  # by the pictures of a generator, as their files say
+    "real": "real images",
+    "generated": "synthetic images",
+    "closest": "synthetic images, each beside the training image nearest to it",
+}
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """part: what was measured ("val", "test", or another dataset's name). rows: the per-case table, ordered by id.
     used_for: "training", "selection" (val), "report" (test), "development" (every fold by members that did not train on it) or
-    "another dataset"."""
+    "another dataset". pictures: of a generator, what there is to look at, by name."""
 
     task: str
     part: str
@@ -39,6 +46,7 @@ class Evaluation:
     metrics: dict[str, Interval]
     rows: tuple[Row, ...]
     headline: str
+    pictures: Mapping[str, RGB] = field(default_factory=dict, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         metrics = {name: interval.to_json() for name, interval in self.metrics.items()}
@@ -53,11 +61,13 @@ class Evaluation:
 
     def noted(self, note: str) -> Evaluation:
         """The same, with `note` beside every figure."""
-        said = {k: replace(v, note="; ".join(n for n in (v.note, note) if n)) for k, v in self.metrics.items()}
-        return replace(self, metrics=said)
+        return replace(self, metrics={name: interval.noted(note) for name, interval in self.metrics.items()})
 
     def save(self, run: Run) -> None:
-        write_json(run.root / "evaluation" / f"{self.part}.json", {**self.to_json(), "cases": [_finite(r) for r in self.rows]})
+        folder = run.root / "evaluation"
+        write_json(folder / f"{self.part}.json", {**self.to_json(), "cases": [_finite(r) for r in self.rows]})
+        for name, picture in self.pictures.items():
+            save_picture([picture], 1, folder / f"{self.part}-{name}.png", SHOWN[name])
 
 
 def evaluate(
@@ -66,6 +76,7 @@ def evaluate(
     *,
     split: str | None = None,
     choices: Choices = DEFAULT,
+    features: str | Path | None = None,
     device: str = "auto",
     console: Console = SILENT,
 ) -> Evaluation:
@@ -73,14 +84,15 @@ def evaluate(
     test where there is one, else every case out of its fold ("folds"), else val. split: another part. choices: how files are
     read that leave one; the run's own data are read as for its training where nothing else is chosen.
 
-    Another dataset's classes are those of the plan by name; masks also by value where the names differ.
+    Another dataset's classes are those of the plan by name; masks also by value where the names differ. features: of a
+    generator, a classification run by whose features images are compared; None: see `sets.Beside`.
     Raises InputError TOO_FEW, NOT_A_RUN, BAD_LABEL.
     """
     opened = run if isinstance(run, Run) else Run(run)
     trained = Path(opened.record["data"])
     path = trained if data is None else Path(data)
     own = path.resolve() == trained.resolve()
-    dataset = opened.dataset(choices) if own else for_task(open_dataset(path, choices=choices), opened.plan.task)
+    dataset = opened.dataset(choices) if own else as_planned(open_dataset(path, choices=choices), opened.plan)
     for note in () if own else dataset.notes:
         console.say(f"  {note}")
     TASKS.load(opened.plan.task).targets(dataset)
@@ -92,11 +104,35 @@ def evaluate(
     if split is None and any(s.split == "test" for s in dataset.samples):
         split = "test"
     samples = cases_of(dataset, opened, split)
-    uses = {"val": "selection", "test": "report", "train": "training"}
+    # Nothing looks at val while a generator trains.
+    seen = "report" if TASKS.load(opened.plan.task).KIND == "generator" else "selection"
+    uses = {"val": seen, "test": "report", "train": "training"}
     name = dataset.root.resolve().stem
     part = split if own and split else f"another {name}" if name in uses else name
     used = uses[part] if own and split else "another dataset"
-    return measure(Predictor(opened, device), samples, part, used, console)
+    beside = _beside(opened, dataset if own else None, part, features, choices, device)
+    return measure(Predictor(opened, device), samples, part, used, console, beside)
+
+
+def _beside(
+    run: Run, own: Dataset | None, part: str, features: str | Path | None, choices: Choices, device: str
+) -> Beside | None:
+    """What a generator is measured with, None for other tasks. own: the run's data where they were read. Raises InputError
+    BAD_OPTION for features of a run that has none, NOT_FOUND where the run's data have moved."""
+    if TASKS.load(run.plan.task).KIND == "generator":
+        data = own or run.dataset(choices)
+        train, val = (data.select(ids).samples if ids else () for ids in (run.split.train, run.split.val))
+        spare = () if part in ("val", "train") else val
+        return Beside(train, spare, None if features is None else trained(Run(features), run, device))
+    if features is not None:
+        raise InputError(
+            "BAD_OPTION",
+            "--features",
+            found=f"a run of {run.plan.task}",
+            expected="one of generation, whose images are compared by features",
+            fix="leave --features out",
+        )
+    return None
 
 
 def _in_classes_of(plan: Plan, dataset: Dataset) -> Dataset:
@@ -139,8 +175,20 @@ def _in_classes_of(plan: Plan, dataset: Dataset) -> Dataset:
     return dataset.only(translated(s) for s in dataset.samples)
 
 
-def measure(predictor: Predictor, samples: Sequence[Sample], part: str, used_for: str, console: Console) -> Evaluation:
-    """Predict and score every sample."""
+def measure(
+    predictor: Predictor,
+    samples: Sequence[Sample],
+    part: str,
+    used_for: str,
+    console: Console,
+    beside: Beside | None = None,
+) -> Evaluation:
+    """Predict and score every sample; of a generator compare as many of its images with the samples, and with what lies
+    `beside`."""
+    if TASKS.load(predictor.plan.task).KIND == "generator":
+        found = measure_sets(predictor, samples, beside or Beside(), console)
+        headline = predictor.solver.metrics().headline
+        return Evaluation(predictor.plan.task, part, used_for, dict(found.figures), tuple(found.rows), headline, found.pictures)
     return _measure(lambda sample: predictor, samples, part, used_for, console)
 
 
@@ -160,7 +208,7 @@ def _measure(
     first = predictor_of(samples[0])
     metrics = first.solver.metrics()
     rows: list[Row] = [
-        {"id": sample.id, "patient": sample.patient or "", **metrics.case(sample, predictor_of(sample)(sample))}
+        {"id": sample.id, "patient": sample.patient or "", **metrics.case(sample, predictor_of(sample).examine(sample))}
         for sample in track(console, f"evaluating {part}", samples)
     ]
     summary = dict(metrics.summary(rows, [s.patient for s in samples]))

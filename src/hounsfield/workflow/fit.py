@@ -21,10 +21,12 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from hounsfield.core.errors import DivergedError, InputError, RunInterruptedError
-from hounsfield.core.plan import Plan, Training
+from hounsfield.core.plan import Plan, Player, Training
 from hounsfield.data.loader import Batch, Loader
 from hounsfield.plan.budget import fused
 from hounsfield.tasks import Solver
+from hounsfield.workflow.average import Average
+from hounsfield.workflow.contest import Contest
 from hounsfield.workflow.run import read_tensors, write_json, write_tensors, write_text
 
 SAVE_SHARE = 0.01  # of the time that may go into checkpoints, and
@@ -170,27 +172,6 @@ def one_cycle(progress: float, how: Training) -> float:
     return how.lr * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
 
-class Average:
-    """Exponential moving average of a model's weights and buffers, or without a decay the last of them; young averages forget
-    faster (decay (1+t)/(10+t))."""
-
-    def __init__(self, model: nn.Module, decay: float) -> None:
-        self.decay = decay
-        self.live = list(model.state_dict().values())
-        self.kept = {k: v.detach().clone() if decay else v for k, v in model.state_dict().items()}
-
-    @torch.no_grad()
-    def update(self, step: int) -> None:
-        if not self.decay:
-            return
-        weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        for kept, live in zip(self.kept.values(), self.live, strict=True):
-            if kept.is_floating_point():
-                kept.lerp_(live.to(kept.dtype), weight)
-            else:
-                kept.copy_(live)
-
-
 Watch = Callable[[Mapping[str, Tensor]], float]
 Tell = Callable[[State, float, float | None], None]
 
@@ -201,16 +182,19 @@ def fit(
     """Train `model` in place to the end of the plan and write its weights, or their average; goes on from the last checkpoint.
 
     watch: the headline figure of these weights on a few validation cases, or None. tell: called after every step with
-    (state, loss, figure). Raises DivergedError NAN_LOSS (the last checkpoint stays), RunInterruptedError after Ctrl-C, which
-    waits for the end of the step; a second one does not.
+    (state, loss, figure), the loss being the sum over the players. Raises DivergedError NAN_LOSS or COLLAPSED (the last
+    checkpoint of a step within all bounds stays), RunInterruptedError after Ctrl-C, which waits for the end of the step; a
+    second one does not.
     """
     how, device = plan.training, next(model.parameters()).device
     players = solver.players(model)
+    own = {name: how.players.get(name, Player()) for name in players}
     optimisers = {
-        name: torch.optim.AdamW(part.parameters(), lr=how.lr, weight_decay=how.weight_decay, fused=True)
+        name: torch.optim.AdamW(part.parameters(), lr=how.lr, betas=own[name].betas, weight_decay=how.weight_decay, fused=True)
         for name, part in players.items()
     }
     average = Average(model, how.ema)
+    contest = Contest(getattr(solver, "bounds", {}))
     state = _restore(member, model, average, optimisers) or State(0, how.steps)
     network = fused(model, plan)
     watched = time.monotonic()
@@ -228,12 +212,14 @@ def fit(
                 batch = loader.finish(raw, state.step, device)
                 augmented = time.monotonic() - idle - waited
                 rate = one_cycle(state.progress, how)
-                for optimiser in optimisers.values():
-                    optimiser.param_groups[0]["lr"] = rate
+                for name, optimiser in optimisers.items():
+                    optimiser.param_groups[0]["lr"] = rate * own[name].rate
                 whole = False
-                loss = _step(network, solver, batch, how, players, optimisers)
-                if not math.isfinite(loss):
-                    _stop_diverged(member, state, batch, loss)
+                losses = _step(network, solver, batch, how, players, optimisers)
+                loss = sum(losses.values())
+                contest.judge(losses)
+                if not math.isfinite(loss) or contest.decided:
+                    _stop_diverged(member, state, batch, losses, contest)
                 average.update(state.step)
                 state = clock.fit(state.advance(clock.tick()), how.steps)
                 whole = True
@@ -249,9 +235,10 @@ def fit(
                     "seconds": round(state.seconds, 4),
                     "value": value,
                 }
-                member.log({**line, "wait": round(waited, 5), "augment": round(augmented, 5)})
+                each = {f"loss_{name}": round(part, 6) for name, part in losses.items()} if len(losses) > 1 else {}
+                member.log({**line, "wait": round(waited, 5), "augment": round(augmented, 5), **each})
                 tell(state, loss, value)
-                if time.monotonic() > due:
+                if time.monotonic() > due and contest.sound:
                     due = _save(member, state, model, average, optimisers)
                     clock.skip()
                 stop_if_asked()
@@ -278,24 +265,25 @@ def _step(
     how: Training,
     players: Mapping[str, nn.Module],
     optimisers: Mapping[str, torch.optim.Optimizer],
-) -> float:
-    """One optimiser step of every player in turn; returns the sum of their losses, NaN where a gradient is not finite. A
-    player whose loss or gradient is not finite takes no step."""
+) -> dict[str, float]:
+    """One optimiser step of every player in turn; returns their losses, NaN where a gradient is not finite. A player whose loss
+    or gradient is not finite takes no step, nor do those after it."""
     model.train()
-    total = 0.0
+    losses: dict[str, float] = {}
     for turn in zip(*(solver.steps(model, part) for part in batch.parts(how.accumulate)), strict=True):
         player = turn[0][0]
         optimisers[player].zero_grad(set_to_none=True)
+        losses.setdefault(player, 0.0)
         for _, loss_fn in turn:
             with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=how.amp):
                 loss = loss_fn() / how.accumulate
             loss.backward()
-            total += float(loss.detach())
+            losses[player] += float(loss.detach())
         norm = float(nn.utils.clip_grad_norm_(players[player].parameters(), how.clip if how.clip > 0 else math.inf))
-        if not math.isfinite(total + norm):
-            return total if not math.isfinite(total) else math.nan
+        if not math.isfinite(losses[player] + norm):
+            return losses if not math.isfinite(losses[player]) else {**losses, player: math.nan}
         optimisers[player].step()
-    return total
+    return losses
 
 
 @contextmanager
@@ -332,15 +320,27 @@ def _due(state: State, planned: int, watched: float) -> bool:
     return state.step % step == 0 and state.total - state.step >= step and time.monotonic() - watched > 1.0
 
 
-def _stop_diverged(member: Member, state: State, batch: Batch, loss: float) -> NoReturn:
-    write_json(member.folder / "diverged.json", {"step": state.step, "loss": str(loss), "cases": list(batch.ids)})
+def _stop_diverged(member: Member, state: State, batch: Batch, losses: Mapping[str, float], contest: Contest) -> NoReturn:
+    player, loss = next(((p, v) for p, v in losses.items() if not math.isfinite(v)), (contest.player, contest.loss))
+    about = {"step": state.step, "player": player, "loss": str(loss), "cases": list(batch.ids)}
+    write_json(member.folder / "diverged.json", about)
+    kept = "; the last good weights are in last/" if member.checkpoint.exists() else ""
+    if math.isfinite(loss):
+        low, high = contest.bounds[player]
+        raise DivergedError(
+            "COLLAPSED",
+            member.folder,
+            found=f"a loss of the {player} of {loss:.3g}, as for {contest.steps} steps, at step {state.step}",
+            expected=f"from {low:g} to {high:g}: one player has won, and the others learn nothing any more",
+            fix=f"a lower rate with --set training.lr=..., more images, or another model with --model{kept}",
+        )
+    of = f" of the {player}" if len(losses) > 1 else ""
     raise DivergedError(
         "NAN_LOSS",
         member.folder,
-        found=f"loss {loss} at step {state.step} on {', '.join(batch.ids[:4])} (all in diverged.json)",
+        found=f"loss {loss}{of} at step {state.step} on {', '.join(batch.ids[:4])} (all in diverged.json)",
         expected="a finite loss",
-        fix="look at these cases, or lower the rate with --set training.lr=..."
-        + ("; the last good weights are in last/" if member.checkpoint.exists() else ""),
+        fix=f"look at these cases, or lower the rate with --set training.lr=...{kept}",
     )
 
 

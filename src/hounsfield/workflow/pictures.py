@@ -36,7 +36,15 @@ WIDEST: Final = 960  # pixels of a picture in the report
 PLAIN: Final = 60_000  # bytes of a PNG up to which a JPEG is not tried
 PLACES: Final = ("worst", "second worst", "median", "best")  # in the page
 URGENCY: Final = ("worst", "best", "median", "second worst")  # in time, which may end
+NO_CLASS: Final = "what is predicted has no classes, whose evidence they would show"
 NO_TIME: Final = "the budget left no time for them; hounsfield report draws them"
+# Of a generator, as evaluation left them.
+SETS: Final = {
+    "generated": "drawn by the model, the first of those that were measured",
+    "real": "held-out images that they were compared with",
+    "closest": "the pairs whose features are most alike: left a generated image, right the training image nearest to it",
+}
+SYNTHETIC: Final = "What is called generated is synthetic: it shows no patient."
 
 T = TypeVar("T")
 
@@ -56,7 +64,8 @@ class Picture:
 @dataclass(frozen=True)
 class Gallery:
     """part: of which the cases are. key: how to read a case's picture. no_cases, no_heat: why pictures are left out, "" where
-    they are there. short: whether cases were left out for want of time."""
+    they are there. short: whether cases were left out for want of time. about: what is said of pictures that are no cases, ""
+    where they are."""
 
     part: str = ""
     key: str = ""
@@ -65,6 +74,7 @@ class Gallery:
     no_cases: str = ""
     no_heat: str = ""
     short: bool = False
+    about: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,13 +104,15 @@ def gallery(
     if evaluation is None:
         return Gallery(no_cases="nothing was evaluated yet")
     watch = _Watch(seconds)
-    kind = TASKS.load(run.plan.task).KIND
+    task = TASKS.load(run.plan.task)
+    if task.KIND == "generator":
+        return _sets(run, evaluation)
     slices = ", the slice with most of the truth" if run.plan.ndim == 3 else ""
-    key = {
+    key = getattr(task, "KEY", "") or {
         "dense": f"Left the image{slices}; right the truth filled and the prediction outlined, each class in its colour.",
         "boxes": f"Left the image{slices}; right the truth dashed and the prediction drawn through with its score, each class "
         "in its colour; what was missed and what is false is named so.",
-    }.get(kind, "")
+    }.get(task.KIND, "")
     try:
         chosen = _pick(run, evaluation)
         predictor_of = _predictors(run, device, folds if evaluation.part == "folds" else ())
@@ -112,12 +124,30 @@ def gallery(
     drawn.sort(key=lambda case: PLACES.index(case.title))
     cases = tuple(_case(run.plan, evaluation.headline, case) for case in drawn)
     short = len(drawn) < len(chosen)
+    if not run.plan.classes:
+        return Gallery(evaluation.part, key, cases, no_heat=NO_CLASS, short=short)
     try:
         ends = [case for case in drawn if case.title in ("worst", "best")]
         heat = tuple(_heat(run.plan, case) for case in watch.while_time(track(console, "explaining", ends)))
     except (InputError, ResourceError) as error:
         return Gallery(evaluation.part, key, cases, no_heat=_why(run, error), short=short)
     return Gallery(evaluation.part, key, cases, heat, no_heat="" if heat else NO_TIME, short=short)
+
+
+def _sets(run: Run, evaluation: Evaluation) -> Gallery:
+    """The pictures that the evaluation of a generator left."""
+    from PIL import Image as Pillow
+
+    shown = []
+    for name, about in SETS.items():
+        path = run.root / "evaluation" / f"{evaluation.part}-{name}.png"
+        if path.is_file():
+            with Pillow.open(path) as picture:
+                source, width, height = encode(np.asarray(picture.convert("RGB")))
+            shown.append(Picture(name, evaluation.part, about, source, width, height))
+    if not shown:
+        return Gallery(evaluation.part, no_cases="the evaluation left none")
+    return Gallery(evaluation.part, cases=tuple(shown), about=SYNTHETIC)
 
 
 class _Watch:
@@ -171,7 +201,7 @@ def _predictors(run: Run, device: str, folds: Sequence[Sequence[str]]) -> Callab
 
 def _drawn(predictor_of: Callable[[str], Predictor], title: str, row: Row, sample: Sample) -> _Drawn:
     predictor = predictor_of(sample.id)
-    image = predictor.read(sample)
+    image = predictor.pose(sample)
     return _Drawn(predictor, title, row, sample, image, predictor(image))
 
 

@@ -22,13 +22,15 @@ from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_mem
 from hounsfield.plan.fingerprint import fingerprint
 from hounsfield.plan.rules import check, decide
 from hounsfield.plan.sizes import parameters, sized
+from hounsfield.tasks import TASKS
 from hounsfield.workflow.console import SILENT, Console, first_few
 from hounsfield.workflow.costs import seconds_a_case
 from hounsfield.workflow.device import choose_device, memory_guard
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.prepare import grid_spacing, prepare_all
-from hounsfield.workflow.ready import DEFAULTS, Options, Ready, open_ready
+from hounsfield.workflow.ready import DEFAULTS, Options, Ready, open_ready, task_of
 from hounsfield.workflow.run import build, read_plan, write_text
+from hounsfield.workflow.sets import learning
 from hounsfield.workflow.stages import Stages
 from hounsfield.workflow.tables import decisions
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 EVALUATION_MARGIN = 1.3  # of the measured time a case, kept for the evaluation
 PICTURED_CASES = 5  # that the report predicts anew
 REPORT_SECONDS = 6.0  # kept for intervals, pictures and the report, which took 2 to 3 on two cores
+SETS_SECONDS = 10.0  # kept for what compares sets of images
 DEFAULT_BUDGET = "10m"
 
 
@@ -170,7 +173,11 @@ def make_plan(
             lambda which: planned.loader(which, split),
             device,
             budget,
-            Room(stages.started, Kept(ready, device), lambda which: memory.predict(which, device.type).total <= room),
+            Room(
+                stages.started,
+                Kept(ready, device, budget.seconds),
+                lambda which: memory.predict(which, device.type).total <= room,
+            ),
         )
     return replace(planned, settled=settled)
 
@@ -181,11 +188,13 @@ def _smallest(plan: Plan) -> Plan:
 
 
 class Kept:
-    """Seconds that evaluation and report of a plan will take, by predicting one held-out case."""
+    """Seconds that evaluation and report of a plan will take, by predicting one held-out case. budget: in seconds, of which the
+    evaluation of a generator takes a part; None for no limit."""
 
-    def __init__(self, ready: Ready, device: torch.device) -> None:
+    def __init__(self, ready: Ready, device: torch.device, budget: float | None = None) -> None:
         self.ready = ready
         self.device = device
+        self.budget = budget
         self.known: dict[str, tuple[float, float]] = {}
 
     def __call__(self, plan: Plan) -> float:
@@ -195,8 +204,19 @@ class Kept:
         split, members = self.ready.split, plan.members
         reading, each = self.known[key]
         whole, out = len(split.test) + len(split.val), len(split.train) if split.folds else 0
-        seconds = (whole + out) * reading + (whole * members.count + out * members.seeds) * each
+        if TASKS.load(plan.task).KIND == "generator":
+            seconds = self._sets(plan, reading, each)
+        else:
+            seconds = (whole + out) * reading + (whole * members.count + out * members.seeds) * each
         return REPORT_SECONDS + EVALUATION_MARGIN * seconds + PICTURED_CASES * (reading + members.count * each)
+
+    def _sets(self, plan: Plan, reading: float, each: float) -> float:
+        """Of a generator: every case is read, as many images are drawn as are held out, and features are learned from val where
+        there is a test part."""
+        split = self.ready.split
+        held, spare = (split.test, len(split.val)) if split.test else (split.val, 0)
+        read = len(split.train) + len(held) + spare
+        return SETS_SECONDS + read * reading + len(held) * each + learning(plan, spare, self.budget)
 
     def _measure(self, plan: Plan) -> tuple[float, float]:
         """Seconds that a case takes whatever the number of networks, and those of each network."""
@@ -214,12 +234,12 @@ def smaller_batch(plan: Plan) -> str:
 
 def _first_plan(dataset: Dataset, facts: Fingerprint, options: Options, device: torch.device) -> Plan:
     """The plan before the budget: from the rules, or the user's file; then the user's single changes."""
-    kind = options.task or str(dataset.kind)
+    kind = str(task_of(dataset, options))
     if options.plan is not None:
         plan = _read_plan_for(dataset, facts, kind, options.plan).model_copy(update={"seed": options.seed})
     else:
         plan = decide(facts, dataset.classes, kind, options.model, options.seed, device.type)
-        if dataset.ignore_value is not None:
+        if dataset.ignore_value is not None and hasattr(plan.task_options, "ignore_value"):
             plan = plan.override({"task_options.ignore_value": dataset.ignore_value}, "the dataset says so")
     plan = sized(plan, options.size) if options.size is not None else plan
     plan = plan.override(options.changes, CHOSEN) if options.changes else plan

@@ -19,7 +19,7 @@ from hounsfield.data.dataset import Dataset, ImageFile
 from hounsfield.data.prepare import CPU, Prepared, prepare
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, Choices
-from hounsfield.tasks import TASKS, segmentation
+from hounsfield.tasks import TASKS, Posing, segmentation
 from hounsfield.workflow import box_results, results
 from hounsfield.workflow.console import SILENT, Console, track
 from hounsfield.workflow.device import choose_device, memory_guard
@@ -67,6 +67,15 @@ class Predictor:
         ):
             return decode(self.solver.infer(self.models, prepared.tensor[None]), prepared)
 
+    def examine(self, sample: Sample) -> Prediction:
+        """What is measured of a sample: the prediction of it, or of what the task poses in its place."""
+        return self(self.pose(sample)) if isinstance(self.solver, Posing) else self(sample)
+
+    def pose(self, sample: Sample) -> Image:
+        """What the network is given of a sample when it is measured: its image, or what the task makes of it."""
+        image = self.read(sample)
+        return self.solver.pose(image, sample) if isinstance(self.solver, Posing) else image
+
     def read(self, case: Image | Sample | str | Path) -> Image:
         """All channels of the case."""
         if isinstance(case, Image):
@@ -77,7 +86,7 @@ class Predictor:
         return read_case(case, len(self.plan.channels))
 
     def prepare(self, image: Image) -> Prepared:
-        """The image on the model grid. Raises InputError WRONG_DIMENSION, CHANNELS."""
+        """The image on the model grid. Raises InputError WRONG_DIMENSION, CHANNELS, and what the task raises."""
         if image.ndim != self.plan.ndim:
             raise InputError(
                 "WRONG_DIMENSION",
@@ -87,7 +96,10 @@ class Predictor:
                 fix="choose a slice or a volume",
             )
         device = next(self.models[0].parameters()).device
-        return prepare(image, self.plan.grid, self.plan.normalise, device if device.type == "cuda" else CPU)
+        where = device if device.type == "cuda" else CPU
+        if isinstance(self.solver, Posing):
+            return self.solver.prepare(image, where)
+        return prepare(image, self.plan.grid, self.plan.normalise, where)
 
 
 def predict(
@@ -108,9 +120,17 @@ def predict(
     split: only the cases of this part ("train", "val", "test"), as the dataset gives it, or as the run drew it.
     choices: how inputs are read that leave one.
     Raises InputError OUTPUT_COLLISION, OUTPUT_EXISTS, BAD_OPTION (DICOM results of images that are not DICOM), MISSING_EXTRA
-    before any work is done.
+    before any work is done; UNSUPPORTED_PAIR for a run that predicts nothing.
     """
     opened = run if isinstance(run, Run) else Run(run)
+    if TASKS.load(opened.plan.task).KIND == "generator":
+        raise InputError(
+            "UNSUPPORTED_PAIR",
+            opened.root,
+            found="a run that draws images",
+            expected="one that says something of images",
+            fix="draw with hounsfield generate RUN",
+        )
     kinds = results.kinds_of(to, opened.plan.task)
     # Whether a DICOM series has a label does not matter here, unless a part of a labelled dataset is meant; nor what boxes are
     # worth.
@@ -121,7 +141,9 @@ def predict(
     folder = Path(out)
     results.refuse_others(samples, kinds, opened.plan)
     ids = box_results.numbers(datasets, samples) if "coco" in kinds else {}
-    _refuse_collisions(samples, folder, overwrite, results.endings(kinds, opened.plan.task), results.tables(kinds))
+    endings = results.endings(kinds, opened.plan.task)
+    names = [*results.tables(kinds), *(f"{s.id}{ending}" for s in samples for ending in endings)]
+    refuse_collisions(samples, folder, names, overwrite)
     predictor = Predictor(opened, device)
     for note in (note for dataset in datasets for note in dataset.notes):
         console.say(f"  {note}")
@@ -172,11 +194,9 @@ def cases_of(dataset: Dataset, run: Run, split: str | None) -> tuple[Sample, ...
     return samples
 
 
-def _refuse_collisions(
-    samples: Sequence[Sample], folder: Path, overwrite: bool, endings: Sequence[str], tables: Sequence[str]
-) -> None:
-    """endings: of the files that a case may become. tables: names of the files of all cases. Raises InputError
-    OUTPUT_COLLISION (two inputs of one name, an input that would be overwritten), OUTPUT_EXISTS."""
+def refuse_collisions(samples: Sequence[Sample], folder: Path, names: Iterable[str], overwrite: bool) -> None:
+    """names: of the files that may be written below `folder`. Raises InputError OUTPUT_COLLISION (two inputs of one name, an
+    input that would be overwritten), OUTPUT_EXISTS."""
     seen: dict[str, Sample] = {}
     for sample in samples:
         if sample.id in seen:
@@ -188,7 +208,6 @@ def _refuse_collisions(
                 fix="predict them into different folders",
             )
         seen[sample.id] = sample
-    names = [*tables, *(f"{s.id}{ending}" for s in samples for ending in endings)]
     there = [name for name in names if (folder / name).exists()]
     inputs = {lazy.path.resolve() for sample in samples for lazy in sample.images}
     own = [name for name in there if (folder / name).resolve() in inputs]

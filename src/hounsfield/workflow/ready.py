@@ -12,12 +12,13 @@ from hounsfield.core.sample import Sample
 from hounsfield.data.audit import Audit, audit
 from hounsfield.data.cache import cache_root
 from hounsfield.data.dataset import Dataset
-from hounsfield.data.mask_boxes import for_task
+from hounsfield.data.mask_boxes import for_task, with_masks
 from hounsfield.data.readers import open_dataset, unknown_layout
 from hounsfield.data.split import Split, make_split
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.tasks import TASKS
 from hounsfield.workflow.console import Console
+from hounsfield.workflow.run import read_plan
 
 
 @dataclass(frozen=True)
@@ -74,10 +75,10 @@ def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
     """Read, divide and audit `data`, saying what was found."""
     dataset = open_dataset(Path(data), options.reader, options.patient_regex, options.choices)
     console.say(f"{dataset.reader}: {dataset.found}")
-    task = options.task or dataset.kind
+    task = task_of(dataset, options)
     if task is None:
         raise unknown_layout(Path(data))
-    dataset = for_task(dataset, task)
+    dataset = with_masks(dataset) if _from_masks(options) else for_task(dataset, task)
     TASKS.load(task).targets(dataset)
     split = make_split(dataset, options.seed, test=options.test, folds=options.folds, leave_out=options.leave_out)
     ready = audited(dataset, split, console, strict=options.strict)
@@ -88,6 +89,23 @@ def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
     sizes = ", ".join(f"{len(getattr(split, part))} {part}" for part in ("train", "val", "test") if getattr(split, part))
     console.say(f"split ({split.source}): {sizes}" + (f", in {len(split.folds)} folds" if split.folds else ""))
     return ready
+
+
+def task_of(dataset: Dataset, options: Options) -> str | None:
+    """What the user says, or a plan file whose task is another one that the data serve, too; else what their labels suggest."""
+    if options.task is None and options.plan is not None:
+        planned = read_plan(options.plan).task
+        boxes_of_masks = planned == "detection" and dataset.kind == "segmentation"
+        if dataset.kind is None or planned == "generation" or boxes_of_masks:
+            return planned
+    return options.task or dataset.kind
+
+
+def _from_masks(options: Options) -> bool:
+    """Whether images shall be drawn from masks, as the user or the plan file says: then masks are kept whatever the task."""
+    if "task_options.masks" in (options.changes or {}):
+        return (options.changes or {})["task_options.masks"] is True
+    return options.plan is not None and getattr(read_plan(options.plan).task_options, "masks", False)
 
 
 def audited(dataset: Dataset, split: Split, console: Console, *, strict: bool = False) -> Ready:

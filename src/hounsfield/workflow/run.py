@@ -23,12 +23,13 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import Fingerprint
 from hounsfield.core.plan import Plan
 from hounsfield.data.dataset import Dataset
-from hounsfield.data.mask_boxes import for_task
+from hounsfield.data.mask_boxes import for_task, with_masks
 from hounsfield.data.readers import open_dataset
 from hounsfield.data.split import Split
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.io.limits import atomic
 from hounsfield.models import MODELS
+from hounsfield.plan.network import network
 from hounsfield.tasks import TASKS, Solver
 
 
@@ -87,7 +88,7 @@ class Run:
         record = self.record
         then = Choices.parse(record.get("choices", {}), self.root / "run.json")
         found = open_dataset(Path(record["data"]), record.get("reader"), record.get("patient_regex"), choices.over(then))
-        return for_task(found, self.plan.task)
+        return as_planned(found, self.plan)
 
     @property
     def members(self) -> list[Path]:
@@ -116,10 +117,15 @@ class Run:
         return [load_weights(build(self.plan), m / "weights.safetensors").to(device).eval() for m in members]
 
 
+def as_planned(dataset: Dataset, plan: Plan) -> Dataset:
+    """The dataset as the plan's task wants it. Raises InputError BAD_LABEL for a plan of images from masks where there are
+    none."""
+    return with_masks(dataset) if getattr(plan.task_options, "masks", False) else for_task(dataset, plan.task)
+
+
 def build(plan: Plan) -> nn.Module:
     """The plan's network with fresh weights."""
-    outputs = TASKS.load(plan.task).Solver(plan).out_channels
-    return MODELS.load(plan.model).build(plan.model_options, len(plan.channels), outputs, plan.ndim)
+    return network(plan)
 
 
 def read_plan(path: Path) -> Plan:

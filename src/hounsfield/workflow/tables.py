@@ -35,7 +35,21 @@ TITLES: Final = {
     "froc": "FROC",
     "sensitivity_at_1": "Sensitivity at 1 false positive an image",
     "image_auroc": "AUROC of images",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "mae": "Mean absolute error",
+    "gain": "PSNR gained (dB)",
+    "psnr_given": "PSNR of what was given (dB)",
+    "ssim_given": "SSIM of what was given",
+    "mae_given": "Mean absolute error of what was given",
     **{f"sensitivity_{size}": f"Sensitivity, {size} ones" for size in ("small", "medium", "large")},
+    "kid": "KID",
+    "kid_real": "KID of real images",
+    "fid": "FID",
+    "fid_real": "FID of real images",
+    **{f"{name}_real": f"{name.capitalize()} of real images" for name in ("precision", "recall", "density", "coverage")},
+    "diversity_real": "Diversity of real images",
+    "nearer_train": "Nearer to training images",
 }
 # What a figure says, for a reader of another field.
 MEANINGS: Final = {
@@ -52,6 +66,22 @@ MEANINGS: Final = {
     "froc": "mean sensitivity at 1/8 to 8 false positives an image",
     "image_auroc": "how often an image with a box is ranked above one without",
     "iou": "the overlap of predicted and true region (what they share over their union): 0 none, 1 perfect",
+    "psnr": "the range of values over the root mean square error, on a logarithmic scale: 6 dB more is half of the error",
+    "ssim": "how alike means, contrasts and patterns of small windows are: 1 for equal images",
+    "mae": "in the units of the images",
+    "gain": "over what the network started from: holes filled smoothly from around them, coarse voxels interpolated",
+    "kid": "how far apart generated and real images lie by their features (squared maximum mean discrepancy): 0 where alike",
+    "kid_real": "the same of training images in the place of the generated ones: what cannot be beaten",
+    "fid": "how far apart they lie as two Gaussians (Fréchet); compares only at the same number of images",
+    "fid_real": "the same of training images: what cannot be beaten",
+    "precision": "the share of generated images that lie where real ones do",
+    "recall": "the share of real images that lie where generated ones do",
+    "density": "how crowded with real images the places of the generated ones are: 1 as among real ones",
+    "coverage": "the share of real images that have a generated one nearby: few where a generator knows few kinds of image",
+    "diversity": "MS-SSIM of pairs of generated images: 1 where all are one image",
+    "diversity_real": "the same of real images, which that of the generated ones should be near",
+    "nearer_train": "the share of generated images that are nearer to a training image than to a held-out one",
+    "copies": "the share of generated images that are near copies of training images",
 }
 WORST: Final = 10  # cases listed by name
 NAMED: Final = 6  # classes in the description of a case
@@ -165,8 +195,14 @@ def describe(row: Row, headline: str, classes: Sequence[Class]) -> str:
         given = row.get(f"p_{row['prediction']}")
         probability = "" if given is None else f" ({float(given):.2f})"
         return f"truth {row['truth'] or 'none'}, predicted {row['prediction'] or 'none'}{probability}"
+    if "gain" in row:
+        return (
+            f"PSNR {float(row['psnr']):.1f} dB, {float(row['gain']):+.1f} dB on what was given; SSIM {float(row['ssim']):.3f}"
+        )
     if "found" in row:
         return f"{row['found']:.0f} found, {row['missed']:.0f} missed, {row['false']:.0f} false"
+    if "nearest" in row:
+        return f"{float(row['nearest']):.3g} from the nearest generated image"
     each = {c.name: float(row[name]) for c in classes if (name := f"{headline}_{c.name}") in row}
     if len(each) > NAMED:
         each = dict(sorted(each.items(), key=lambda pair: pair[1])[:NAMED])

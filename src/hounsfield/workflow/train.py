@@ -16,6 +16,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.plan import Plan
 from hounsfield.core.sample import Sample
 from hounsfield.plan.budget import WATCHED, Budget, Settled, keep_freed_memory, placed
+from hounsfield.tasks import TASKS
 from hounsfield.workflow.console import SILENT, Console, first_few
 from hounsfield.workflow.costs import fitting, seconds_a_case
 from hounsfield.workflow.device import choose_device, memory_guard
@@ -36,6 +37,7 @@ from hounsfield.workflow.prepare import grid_spacing, prepare_all
 from hounsfield.workflow.ready import DEFAULTS, Options, Ready, audited, open_ready
 from hounsfield.workflow.report import report
 from hounsfield.workflow.run import Run, build, refuse_existing
+from hounsfield.workflow.sets import Beside
 from hounsfield.workflow.stages import Stages
 
 APART = 1000  # between the seeds of members, so that runs of neighbouring seeds share none
@@ -94,7 +96,7 @@ def _resume(run: Run, options: Options, device: torch.device, console: Console, 
         )
     with stages.stage("prepare"):
         entries = prepare_all(run.plan, ready.part("train"), ready.audit.facts, device, console)
-    kept = 0.0 if budget.seconds is None else Kept(ready, device)(run.plan)
+    kept = 0.0 if budget.seconds is None else Kept(ready, device, budget.seconds)(run.plan)
     planned = Planned(run.fingerprint, Settled(run.plan, kept=kept), entries, grid_spacing(run.plan, run.fingerprint))
     stages.keep_in(run, go_on=True)
     # Stages count from the first sitting, the budget of a second from its own command.
@@ -177,17 +179,29 @@ class _Work:
         if self.ends is not None:
             one = Predictor.of(plan, models[:1])
             each = seconds_a_case(one, self.ready.part("val") or self.ready.part("train"))
-        for part, used_for in (("test", "report"), ("val", "selection")):
+        parts, beside = self._parts()
+        for part, used_for in parts:
             every = self.ready.part(part)
             samples = fitting(every, each * len(models), self._left(each * len(models)))
             if samples:
                 with self.stages.stage(f"evaluate {part}"):
-                    self._keep(measure(predictor, samples, part, used_for, self.console), len(samples), len(every))
+                    found = measure(predictor, samples, part, used_for, self.console, beside)
+                    self._keep(found, len(samples), len(every))
         if split.folds:
             every, cost = self.ready.part("train"), each * plan.members.seeds
             samples = fitting(every, cost, self._left(cost))
             with self.stages.stage("evaluate folds"):
                 self._keep(measure_folds(self.run, samples, self.device, self.console), len(samples), len(every))
+
+    def _parts(self) -> tuple[tuple[tuple[str, str], ...], Beside | None]:
+        """The parts that are measured and what for, and what a generator is measured with. Nothing looks at val while one
+        trains: features are learned from it where there is a test part, else it is as good as one."""
+        if TASKS.load(self.run.plan.task).KIND != "generator":
+            return (("test", "report"), ("val", "selection")), None
+        tested = bool(self.ready.part("test"))
+        spare = self.ready.part("val") if tested else ()
+        beside = Beside(self.ready.part("train"), spare, seconds=self.stages.budget)
+        return (("test" if tested else "val", "report"),), beside
 
     def _left(self, each: float) -> float:
         """Seconds for evaluation or pictures, when the page and `each` seconds for a case on it are kept."""
@@ -204,7 +218,10 @@ class _Work:
 
 
 def _watcher(plan: Plan, samples: Sequence[Sample], clock: Clock, device: torch.device) -> Watch | None:
-    """The headline figure of given weights on a few validation cases; None where looking would cost too much time."""
+    """The headline figure of given weights on a few validation cases; None where looking would cost too much time, and of
+    generators, of which a few cases say nothing."""
+    if TASKS.load(plan.task).KIND == "generator":
+        return None
     watched = placed(build(plan), plan, device).eval()
     predictor = Predictor.of(plan, [watched])
     if clock.ends is not None:

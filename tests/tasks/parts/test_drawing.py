@@ -100,3 +100,15 @@ def test_small_pictures_are_enlarged_by_whole_numbers() -> None:
     np.testing.assert_array_equal(big[::11, ::11], small)
     assert drawing.enlarge(np.zeros((500, 10, 3), dtype=np.uint8)).shape == (500, 10, 3)
     np.testing.assert_array_equal(drawing.enlarge(small[..., 0] > 99, like=big.shape)[5::11, 5::11], small[..., 0] > 99)
+
+
+def test_tiles_stand_side_by_side_in_reading_order() -> None:
+    tiles = [np.full((4, 3, 3), k, dtype=np.uint8) for k in range(5)]
+    shown = drawing.mosaic(tiles, 3)
+    factor = drawing.TILE // 4
+    assert shown.shape == (2 * 4 * factor + drawing.GAP, 3 * 3 * factor + 2 * drawing.GAP, 3)
+    for k in range(5):
+        top, left = k // 3 * (4 * factor + drawing.GAP), k % 3 * (3 * factor + drawing.GAP)
+        assert (shown[top : top + 4 * factor, left : left + 3 * factor] == k).all()
+    assert (shown[-1, -1] == 255).all()
+    assert drawing.mosaic(tiles[:1], 8).shape == (4 * factor, 3 * factor, 3)

@@ -71,7 +71,8 @@ def write(image: Image, path: Path) -> None:
     """One file, gzip by its ending, sform and qform in scanner coordinates, voxels as they are.
 
     float16 becomes float32, bool uint8, and 64-bit integers the smallest type that holds them. Channels become a vector.
-    2D becomes one slice. A qform cannot hold shear: a sheared grid gets an sform alone.
+    2D becomes one slice. A qform cannot hold shear: a sheared grid gets an sform alone. Of the description there is room for 79
+    letters, in ASCII.
     Raises ResourceError DISK_FULL.
     """
     from nibabel.nifti1 import Nifti1Image
@@ -86,6 +87,7 @@ def write(image: Image, path: Path) -> None:
     kind: Any = Nifti2Image if max(voxels.shape) > np.iinfo(np.int16).max else Nifti1Image
     out = kind(voxels, None, dtype=voxels.dtype)
     out.header.set_xyzt_units("mm", "sec")
+    out.header["descrip"] = image.meta.description.encode("ascii", "replace")[:79]
     if image.channels > 1:
         out.header.set_intent("vector")
     out.header.set_qform(affine, code=1, strip_shears=True)

@@ -84,7 +84,7 @@ def peek(path: Path, choices: Choices) -> Peek:
 
 def write(image: Image, path: Path) -> None:
     """One picture with exactly the image's values: uint8 grey, palette (one channel with meta.palette) or RGB; uint16 grey
-    as PNG or TIFF; int32 and float32 grey as TIFF.
+    as PNG or TIFF; int32 and float32 grey as TIFF. PNG and TIFF hold the description.
 
     Raises InputError WRONG_DIMENSION (3D), BAD_OPTION (values that the format cannot hold); ResourceError DISK_FULL.
     """
@@ -116,9 +116,22 @@ def write(image: Image, path: Path) -> None:
     if image.meta.palette is not None and array.dtype == np.uint8 and image.channels == 1:
         picture = Pillow.frombytes("P", picture.size, picture.tobytes())
         picture.putpalette(bytes(np.array(image.meta.palette, dtype=np.uint8).tobytes()))
-    options = {"compression": "tiff_adobe_deflate"} if ending.startswith(".tif") else {}
+    options: dict[str, Any] = {"compression": "tiff_adobe_deflate"} if ending.startswith(".tif") else {}
+    if image.meta.description:
+        options |= _described(image.meta.description, ending)
     with limits.atomic(path, array.nbytes) as beside:
         picture.save(beside, {".png": "PNG", ".bmp": "BMP"}.get(ending, "TIFF"), **options)
+
+
+def _described(description: str, ending: str) -> dict[str, Any]:
+    """What makes Pillow write a description; nothing for BMP, which has no place for it."""
+    from PIL.PngImagePlugin import PngInfo
+
+    if ending == ".png":
+        text = PngInfo()
+        text.add_text("Description", description)
+        return {"pnginfo": text}
+    return {"description": description} if ending.startswith(".tif") else {}
 
 
 def _orientation(picture: Any) -> int:

@@ -15,6 +15,8 @@ from hounsfield.core.plan import Class
 T = TypeVar("T", bound=np.generic)
 RGB = npt.NDArray[np.uint8]
 TALLEST = 320  # pixels: smaller pictures are enlarged by whole factors
+TILE = 128  # pixels: of pictures side by side
+GAP = 2  # pixels between them
 
 
 def picture(image: Image, at: int | None = None) -> RGB:
@@ -64,6 +66,19 @@ def heat(image: Image, heatmap: Image, at: int | None = None) -> RGB:
     return np.concatenate([plain, mixed.clip(0, 255).astype(np.uint8)], axis=1)
 
 
+def mosaic(tiles: Sequence[RGB], across: int) -> RGB:
+    """(H, W, 3): tiles of one size in rows of `across`, in reading order, small ones enlarged by a whole factor, on white."""
+    factor = max(1, TILE // max(tiles[0].shape[:2]))
+    height, width = (factor * n for n in tiles[0].shape[:2])
+    across = min(across, len(tiles))
+    down = -(-len(tiles) // across)
+    out = np.full((down * (height + GAP) - GAP, across * (width + GAP) - GAP, 3), 255, dtype=np.uint8)
+    for k, tile in enumerate(tiles):
+        top, left = k // across * (height + GAP), k % across * (width + GAP)
+        out[top : top + height, left : left + width] = tile.repeat(factor, axis=0).repeat(factor, axis=1)
+    return out
+
+
 def enlarge(picture: npt.NDArray[T], like: tuple[int, ...] | None = None) -> npt.NDArray[T]:
     """(H, W, ...) enlarged by a whole number so that small images can be seen, or to the height and width of `like` by nearest
     pixels."""
@@ -107,3 +122,38 @@ def _fullest(labels: Image) -> int:
     if labels.ndim == 2:
         return 0
     return int(np.argmax((labels.canonical().array != 0).any(axis=0).sum(axis=(1, 2))))
+
+
+def side_by_side(
+    made: Image, given: npt.NDArray[np.float32], truth: npt.NDArray[np.float32] | None, across: Sequence[int] = ()
+) -> RGB:
+    """What was given, what was made of it, the truth where there is one, and what is left between the last two, or was changed:
+    grey for nothing, black and white for a quarter of the grey scale.
+
+    made: along canonical axes; given, truth: (C, *spatial) of the same grid. across: axes whose detail was lost. Of a volume
+    the slice with the largest difference: axial, but for detail lost from slice to slice alone, which an axial one cannot show.
+    """
+    array, answer = made.array.astype(np.float32), given if truth is None else truth
+    apart = (array - answer).mean(axis=0)
+    axis = next((k for k in range(3) if k not in across), 0)
+    if made.ndim == 3:
+        others = tuple(k for k in range(3) if k != axis)
+        at = int(np.argmax((apart**2).sum(axis=others)))
+        apart = _laid(np.take(apart[None], at, axis + 1), made)[0]
+        array, given, answer = (_laid(np.take(part, at, axis + 1), made) for part in (array, given, answer))
+    low, high = np.percentile(answer, (0.5, 99.5))
+    span = max(float(high - low), 1e-12)
+
+    def grey(planes: npt.NDArray[np.float32], zero: float, width: float) -> RGB:
+        shown = planes[:3] if len(planes) >= 3 else np.repeat(planes[:1], 3, axis=0)
+        scaled = np.clip((shown - zero) / width, 0, 1) * 255
+        return enlarge(np.ascontiguousarray(scaled.round().astype(np.uint8).transpose(1, 2, 0)))
+
+    shown = [grey(planes, float(low), span) for planes in (given, array, *(() if truth is None else (answer,)))]
+    return np.concatenate([*shown, grey(apart[None], -span / 4, span / 2)], axis=1)
+
+
+def _laid(plane: npt.NDArray[np.float32], of: Image) -> npt.NDArray[np.float32]:
+    """(C, rows, columns) of a volume along canonical axes, turned as `Image.preview` turns it."""
+    turned = plane[:, ::-1]
+    return turned if of.geometry.space == "none" else turned[:, :, ::-1]

@@ -1,0 +1,81 @@
+"""How close restored images come to the clean ones, beside how close what was given was: PSNR, SSIM and absolute error."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.core.image import Image
+from hounsfield.core.prediction import Prediction
+from hounsfield.core.sample import Sample
+from hounsfield.metrics import bootstrap, restoration
+from hounsfield.tasks import Curve, Row
+
+Floats = npt.NDArray[np.float32]
+MEASURES = ("psnr", "ssim", "mae")
+SAME = 100.0  # dB that stand for equal images, whose PSNR is infinite
+BLIND = "the images are noisy themselves: these figures compare with their noise, and say how much was changed"
+
+
+@dataclass(frozen=True, eq=False)
+class Riddle:
+    """What was posed, and its answer. truth, given: (C, *spatial) float32 in the source's units on one grid, `given` being what
+    the network starts from; hole: (*spatial) where alone the answer counts, None for everywhere."""
+
+    truth: Floats
+    given: Floats
+    hole: npt.NDArray[np.bool_] | None
+
+
+class Metrics:
+    """PSNR (dB), SSIM and mean absolute error (source units) of what was made, and `_given` of what was given, in the holes
+    alone where there are some.
+
+    pose: the riddle of a sample. scale: lowest and highest value that PSNR and SSIM refer to, None for each case's own. blind:
+    the truth is as noisy as what was given.
+    """
+
+    headline = "psnr"
+
+    def __init__(self, pose: Callable[[Sample], Riddle], scale: tuple[float, float] | None, blind: bool) -> None:
+        self.pose = pose
+        self.scale = scale
+        self.blind = blind
+
+    def case(self, sample: Sample, prediction: Prediction) -> Row:
+        assert isinstance(prediction, Image)
+        riddle = self.pose(sample)
+        made = measure(riddle.truth, prediction.canonical().array, riddle.hole, self.scale)
+        given = measure(riddle.truth, riddle.given, riddle.hole, self.scale)
+        return {**made, **{f"{name}_given": value for name, value in given.items()}, "gain": made["psnr"] - given["psnr"]}
+
+    def worth(self, row: Row) -> float:
+        return float(row["psnr"])
+
+    def curves(self, rows: Sequence[Row]) -> Sequence[Curve]:
+        return ()
+
+    def summary(self, rows: Sequence[Row], patients: Sequence[str | None]) -> Mapping[str, bootstrap.Interval]:
+        names = [*MEASURES, "gain", *(f"{name}_given" for name in MEASURES)]
+        found = {name: bootstrap.mean([float(r[name]) for r in rows], patients) for name in names}
+        return {name: interval.noted(BLIND) for name, interval in found.items()} if self.blind else found
+
+
+def measure(
+    truth: Floats, made: npt.NDArray[np.generic], hole: npt.NDArray[np.bool_] | None, scale: tuple[float, float] | None
+) -> dict[str, float]:
+    """MEASURES of one image (C, *spatial) against its truth, in the hole where there is one. Values count from the lower end of
+    the scale, as SSIM wants it."""
+    low, high = (float(truth.min()), float(truth.max())) if scale is None else scale
+    peak = high - low if high > low else 1.0
+    a, b = truth - np.float32(low), made.astype(np.float32) - np.float32(low)
+    found = restoration.psnr(a, b, peak, hole)
+    return {
+        "psnr": found if math.isfinite(found) else SAME,
+        "ssim": restoration.ssim(a, b, peak, hole),
+        "mae": restoration.mae(a, b, hole),
+    }
