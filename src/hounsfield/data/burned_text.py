@@ -63,7 +63,7 @@ def text_mask(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 
 def _onward(lit: npt.NDArray[np.bool_], end: int, tall: int) -> int:
-    """The end of a row of text that ends at `end`, moved on over lit columns (W,) with gaps below its height, BROKEN at most."""
+    """The end of a row of text that ends at `end`, moved on over lit columns (W,), gaps below its height, by BROKEN at most."""
     last = min(len(lit), end + BROKEN * tall)
     while (more := np.flatnonzero(lit[end : min(end + tall, last)])).size:
         end += int(more[-1]) + 1
