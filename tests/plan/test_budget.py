@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 import torch
 from tests.plan.test_rules import facts, plan
+from tests.tasks.test_generation import plan as draws
 
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.fingerprint import ClassFacts
 from hounsfield.core.plan import Members, Options, Plan
 from hounsfield.data.loader import Batch
 from hounsfield.plan import budget as module
-from hounsfield.plan.budget import CHOSEN, Budget, Measured, Room, Settled, agrees, settle
+from hounsfield.plan.budget import CHOSEN, Budget, Measured, Room, Settled, agrees, settle, usual_precision
 from hounsfield.tasks import TASKS
 
 CPU = torch.device("cpu")
@@ -189,6 +190,19 @@ def test_precision_and_layout_only_where_they_were_measured_faster(monkeypatch: 
     wrong = settled(monkeypatch, lambda p: 0.1 if p.training.amp else 0.2, Budget(seconds=60), first=flat, agreed=False).plan
     assert not wrong.training.amp
     assert "gradients differ" in wrong.reasons["training.amp"]
+
+
+def test_adversaries_are_never_trained_in_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: "AVX512")
+    for model in ("gan", "flow"):
+        first = draws(model)
+        found = usual_precision(first, torch.device("cuda"))
+        assert found.training.amp == (model == "flow")
+        made = settled(monkeypatch, lambda p: 0.1 if p.training.amp else 0.2, Budget(seconds=60), first=first).plan
+        assert made.training.amp == (model == "flow")
+    assert "lost in 16 bits" in usual_precision(draws("dcgan"), torch.device("cuda")).reasons["training.amp"]
+    chosen = draws("gan").override({"training.amp": True}, CHOSEN)
+    assert usual_precision(chosen, torch.device("cuda")).training.amp
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(1.0, True), (-1.0, False), (float("nan"), False)])

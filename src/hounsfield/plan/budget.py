@@ -126,7 +126,16 @@ def usual_precision(plan: Plan, device: torch.device) -> Plan:
     """The plan in the precision that is tried first on `device`."""
     if not _free(plan, "training.amp"):
         return plan
+    if _adversaries(plan):
+        why = "adversaries: what a critic that is sure still tells its opponent is lost in 16 bits"
+        return _training(plan, "amp", False, why)
     return _training(plan, "amp", device.type == "cuda", "the usual on this device")
+
+
+def _adversaries(plan: Plan) -> bool:
+    """Whether several players are trained against each other."""
+    with torch.device("meta"):
+        return len(TASKS.load(plan.task).Solver(plan).players(network(plan))) > 1
 
 
 def settle(plan: Plan, loader: Callable[[Plan], Loader], device: torch.device, budget: Budget, room: Room) -> Settled:
@@ -305,7 +314,8 @@ def _fastest(plan: Plan, loader: Loader, device: torch.device, budget: float) ->
         return Measured(_training(best.plan, key, won, why), best.seconds)
 
     trial = measure(plan, loader, device, seconds)
-    if device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512" and _free(plan, "training.amp"):
+    capable = device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    if capable and _free(plan, "training.amp") and not _adversaries(plan):
         half = faster(trial, "amp")
         if half.plan.training.amp and not agrees(plan, loader, device):
             why = "its gradients differ from those of 32-bit floats on this machine"
