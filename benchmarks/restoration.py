@@ -3,8 +3,8 @@
 Usage: python benchmarks/restoration.py RUN [--part test] [--cases N] [--out FILE]
 
 Every method is given the degraded cases that the run was evaluated on, and is measured alike, in the holes where there are
-some. Biharmonic inpainting, non-local means and total variation are scikit-image's; of the two latter, which have a
-strength, the one of several that is best on these very cases counts. Bicubic interpolation is the cubic convolution that the
+some. Biharmonic inpainting, non-local means and total variation are scikit-image's; the two latter are told the deviation
+of the noise, and of several strengths the one that is best on these very cases counts. Bicubic interpolation is the cubic convolution that the
 network starts from; the cubic spline is SciPy's.
 """
 
@@ -32,14 +32,14 @@ Method = Callable[[Riddle, Image], Floats]
 STRENGTHS = {"non-local means": (0.6, 0.8, 1.0, 1.2), "total variation": (0.5, 0.75, 1.0, 1.5, 2.0)}  # times the noise
 
 
-def channels(work: Callable[[Floats], Any]) -> Method:
-    """A method that treats every channel by itself, scaled to [0, 1] by its own range."""
+def channels(work: Callable[[Floats, float], Any], sigma: float) -> Method:
+    """A method that treats every channel by itself, scaled to [0, 1] by its own range, and the noise's deviation with it."""
 
     def whole(riddle: Riddle, posed: Image) -> Floats:
         out = []
         for channel in riddle.given:
             low, span = float(channel.min()), max(float(np.ptp(channel)), 1e-6)
-            out.append(np.asarray(work((channel - low) / span), dtype=np.float32) * span + low)
+            out.append(np.asarray(work((channel - low) / span, sigma / span), dtype=np.float32) * span + low)
         return np.stack(out)
 
     return whole
@@ -52,23 +52,22 @@ def biharmonic(riddle: Riddle, posed: Image) -> Floats:
     return np.stack([skimage.inpaint_biharmonic(channel, riddle.hole) for channel in riddle.given]).astype(np.float32)
 
 
-def non_local_means(strength: float) -> Method:
+def non_local_means(strength: float, sigma: float) -> Method:
     from skimage import restoration as skimage
 
     tool: Any = skimage
 
-    def work(channel: Floats) -> Any:
-        sigma = float(tool.estimate_sigma(channel))
-        return tool.denoise_nl_means(channel, patch_size=5, patch_distance=6, h=strength * sigma, sigma=sigma, fast_mode=True)
+    def work(channel: Floats, noise: float) -> Any:
+        return tool.denoise_nl_means(channel, patch_size=5, patch_distance=6, h=strength * noise, sigma=noise, fast_mode=True)
 
-    return channels(work)
+    return channels(work, sigma)
 
 
-def total_variation(strength: float) -> Method:
+def total_variation(strength: float, sigma: float) -> Method:
     from skimage import restoration as skimage
 
     tool: Any = skimage
-    return channels(lambda channel: tool.denoise_tv_chambolle(channel, weight=strength * float(tool.estimate_sigma(channel))))
+    return channels(lambda channel, noise: tool.denoise_tv_chambolle(channel, weight=strength * noise), sigma)
 
 
 def spline(riddle: Riddle, posed: Image) -> Floats:
@@ -79,14 +78,15 @@ def spline(riddle: Riddle, posed: Image) -> Floats:
     return np.stack([np.asarray(plane, dtype=np.float32) for plane in planes])
 
 
-def methods(repair: str) -> Mapping[str, Mapping[str, Method]]:
+def methods(options: restoration.Options) -> Mapping[str, Mapping[str, Method]]:
     """By name, and by strength."""
+    repair = options.repair
     if repair == "inpaint":
         return {"biharmonic": {"": biharmonic}}
     if repair == "upscale":
         return {"bicubic": {"": lambda riddle, posed: riddle.given}, "cubic spline": {"": spline}}
     made = {"non-local means": non_local_means, "total variation": total_variation}
-    return {name: {f" at {s:g}": make(s) for s in STRENGTHS[name]} for name, make in made.items()}
+    return {name: {f" at {s:g}": make(s, options.noise.sigma) for s in STRENGTHS[name]} for name, make in made.items()}
 
 
 def main() -> None:
@@ -103,7 +103,7 @@ def main() -> None:
     samples = dataset.select(getattr(run.split, asked.part)).samples
     if asked.cases:
         samples = tuple(samples[k * len(samples) // asked.cases] for k in range(min(asked.cases, len(samples))))
-    others = methods(solver.options.repair)
+    others = methods(solver.options)
     rows: dict[str, list[dict[str, float]]] = {"network": [], **{n + s: [] for n, each in others.items() for s in each}}
     for sample in samples:
         riddle, posed = solver.riddle(sample), predictor.pose(sample)
