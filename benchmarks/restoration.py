@@ -4,8 +4,8 @@ Usage: python benchmarks/restoration.py RUN [--part test] [--cases N] [--out FIL
 
 Every method is given the degraded cases that the run was evaluated on, and is measured alike, in the holes where there are
 some. Biharmonic inpainting, non-local means and total variation are scikit-image's; the two latter are told the deviation
-of the noise, and of several strengths the one that is best on these very cases counts. Bicubic interpolation is the cubic convolution that the
-network starts from; the cubic spline is SciPy's.
+of the noise, and of several strengths the one that is best on these very cases counts. Bicubic interpolation is the cubic
+convolution that the network starts from; the cubic spline is SciPy's.
 """
 
 from __future__ import annotations
