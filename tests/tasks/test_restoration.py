@@ -182,7 +182,7 @@ def test_noise_is_measured_in_source_units(tmp_path: Path) -> None:
     assert row["psnr"] == pytest.approx(20 * np.log10(255 / 25), abs=0.3)
     figures = solver.metrics().summary([row, row], [None, None])
     assert next(iter(figures)) == solver.metrics().headline == "psnr"
-    assert set(figures) == {"psnr", "ssim", "mae", "gain", "psnr_given", "ssim_given", "mae_given"}
+    assert set(figures) == {"gain", *(f"{m}{of}" for m in ("psnr", "ssim", "ms_ssim", "mae") for of in ("", "_given"))}
 
 
 def batch(solver: Solver, ndim: int = 2, channels: int = 1, size: int = 2) -> Batch:
@@ -204,6 +204,7 @@ def batch(solver: Solver, ndim: int = 2, channels: int = 1, size: int = 2) -> Ba
         {"repair": "upscale"},
         {"repair": "upscale", "resolution": Resolution(factor=4, profile="gaussian", axes=(0,))},
         {"blind": True},
+        {"pairs": True},
         {"adversarial": 0.05},
         {"repair": "inpaint", "adversarial": 0.05},
     ],
@@ -268,6 +269,51 @@ def test_blind_spots_are_learned_from_their_neighbours_alone() -> None:
     assert value == pytest.approx(float((seen[0] - posed.image)[changed].square().mean()), rel=1e-4)
 
 
+def acquired_twice(path: Path, scope: str = "dataset") -> tuple[Solver, Sample, Array]:
+    """The solver of pairs, a sample of two files, and what is in both of them, (2, H, W)."""
+    both = drawn((18, 20), channels=2)
+    files = [saved(path / f"{name}.png", both[k : k + 1]).images[0] for k, name in enumerate(("first", "second"))]
+    return Solver(plan(channels=2, scope=scope, pairs=True)), Sample("a", tuple(files)), both
+
+
+def test_of_two_acquisitions_one_is_given_and_the_other_is_the_truth(tmp_path: Path) -> None:
+    solver, sample, both = acquired_twice(tmp_path)
+    assert solver.channels == solver.out_channels == 1
+    built: list[tuple[int, int]] = []
+    solver.network(lambda i, o: built.append((i, o)) or nn.Identity())  # type: ignore[func-returns-value]
+    assert built == [(1, 1)]
+    assert solver.blank(3).shape == (3, len(solver.encode(sample, place(sample.images[0](), Grid()))))
+    posed = solver.pose(Image(both, Geometry.none((18, 20))), sample)
+    np.testing.assert_array_equal(posed.array, both[:1])
+    riddle = solver.riddle(sample)
+    np.testing.assert_array_equal(riddle.given, both[:1])
+    np.testing.assert_array_equal(riddle.truth, both[1:])
+    found = restored(solver, Image(both[1:], Geometry.none((18, 20))), Adds())
+    np.testing.assert_array_equal(found.array, both[1:])
+    with pytest.raises(InputError, match="CHANNELS image: found 2 channels, expected 1"):
+        solver.prepare(Image(both, Geometry.none((18, 20))), CPU)
+    row = solver.metrics().case(sample, posed)
+    assert row["gain"] == 0
+    assert "a second acquisition, noisy itself" in solver.metrics().summary([row], ["p"])["psnr"].note
+
+
+@pytest.mark.parametrize("scope", ["dataset", "case"])
+def test_what_both_acquisitions_show_is_what_costs_least(scope: str, tmp_path: Path) -> None:
+    """Of constants added to many pairs that differ by noise alone, the best is none."""
+    solver, sample, _ = acquired_twice(tmp_path, scope)
+    torch.manual_seed(0)
+    clean = torch.randn(8, 1, 16, 16)
+    noisy = torch.cat([clean + 0.5 * torch.randn(clean.shape) for _ in range(2)], dim=1)
+    posed = Batch(noisy, torch.tensor([100.0, 50.0]).repeat(8, 2), tuple("abcdefgh"))
+    costs = {}
+    for amount in (-0.2, 0.0, 0.2):
+        ((_, loss),) = solver.steps(Adds(amount), posed)
+        costs[amount] = float(loss())
+    assert costs[0.0] == pytest.approx(0.5, rel=0.1), "the noise of both: 2 x 0.25"
+    assert costs[-0.2] - costs[0.0] == pytest.approx(0.04, abs=0.02)
+    assert costs[0.2] - costs[0.0] == pytest.approx(0.04, abs=0.02)
+
+
 def test_units_come_with_each_case(tmp_path: Path) -> None:
     sample = saved(tmp_path / "a.nii.gz", drawn((9, 10, 11), np.int16), turned((9, 10, 11)))
     where = place(sample.images[0](), Grid())
@@ -288,6 +334,39 @@ def test_spread_is_that_of_members_and_mirrored_views() -> None:
         torch.testing.assert_close(values[1], torch.full_like(values[1], float(np.std([0, 0.2, 0.4]))), atol=1e-5, rtol=0)
     with pytest.raises(InputError, match=r"BAD_OPTION --uncertainty: found one network.*--seeds 3"):
         Solver(plan()).infer_spread([Adds()], given.tensor[None])
+    assert not Solver(plan()).can_disagree(1)
+    assert Solver(plan()).can_disagree(2)
+    assert solver.can_disagree(1)
+
+
+class Counts(Adds):
+    """It says which columns are even, of the window that it is shown."""
+
+    seen = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += len(x)
+        return super().forward(x) + 1.0 - 2.0 * (torch.arange(x.shape[-1]) % 2)
+
+
+def test_no_more_views_are_asked_than_may_be() -> None:
+    solver = Solver(plan(augment=Augment(mirror=(0, 1)), inference=Inference(mirror=False)))
+    given = solver.prepare(Image(drawn((16, 16), np.float32), Geometry.none((16, 16))), CPU)
+    for most, views in ((None, 4), (2, 3), (1, 2)):
+        network = Counts()
+        with torch.inference_mode():
+            ((_, _, values),) = solver.infer_spread([network], given.tensor[None], most)
+        assert network.seen == views
+        assert torch.equal(values[0], Counts()(given.tensor[None])[0, 0]), "the views beside it change nothing"
+
+
+def test_windows_of_a_finer_grid_begin_where_its_coarse_voxels_do() -> None:
+    """As in training, where a window is coarsened from its first voxel on."""
+    solver = Solver(plan(repair="upscale"))
+    image = Image(drawn((11, 21), np.float32), Geometry.none((11, 21)))
+    changed = restored(solver, image, Counts()).array - restored(solver, image, Adds()).array
+    assert changed.shape == (1, 22, 42)
+    np.testing.assert_allclose(changed, np.broadcast_to(50 - 100 * (np.arange(42) % 2), changed.shape), atol=1e-3)
 
 
 def test_mirrored_views_are_averaged() -> None:
@@ -313,6 +392,7 @@ def test_mirrored_views_are_averaged() -> None:
         ({"scope": "histogram"}, r"BAD_PLAN normalise"),
         ({"resolution": Resolution(axes=(0, 2))}, r"BAD_PLAN task_options.resolution.axes: found \[0, 2\] in 2D"),
         ({"repair": "upscale", "patch": (16, 18), "resolution": Resolution(factor=4)}, r"BAD_PLAN patch.*patch=\[16, 20\]"),
+        ({"pairs": True}, r"BAD_PLAN task_options.pairs: found 1 channel, expected two acquisitions of every image"),
     ],
 )
 def test_plans_that_would_change_the_images_are_refused(changes: dict[str, Any], line: str) -> None:
@@ -322,14 +402,22 @@ def test_plans_that_would_change_the_images_are_refused(changes: dict[str, Any],
         how = how.model_copy(update={"normalise": (Normalise(scope="histogram", landmarks=marks),)})
     else:
         how = how.model_copy(update={k: v for k, v in changes.items() if k in ("grid", "patch")})
-        options = {k: v for k, v in changes.items() if k in ("repair", "resolution")}
+        options = {k: v for k, v in changes.items() if k in ("repair", "resolution", "pairs")}
         how = how.model_copy(update={"task_options": Options(**options)})
     with pytest.raises(InputError, match=line):
         Solver(how)
 
 
 def test_what_does_not_go_together_is_refused() -> None:
-    for values in ({"blind": True, "repair": "inpaint"}, {"scale": [3, 3]}, {"repair": "paint"}, {"noise": {"sigma": -1}}):
+    for values in (
+        {"blind": True, "repair": "inpaint"},
+        {"blind": True, "pairs": True},
+        {"pairs": True, "repair": "upscale"},
+        {"pairs": True, "adversarial": 0.1},
+        {"scale": [3, 3]},
+        {"repair": "paint"},
+        {"noise": {"sigma": -1}},
+    ):
         with pytest.raises(InputError) as caught:
             Options.parse(values, "plan")
         assert caught.value.code == "BAD_PLAN"
@@ -392,3 +480,36 @@ def test_pictures_show_given_made_truth_and_what_is_left(ndim: int, tmp_path: Pa
     assert not np.array_equal(panels[0], panels[1])
     assert set(np.unique(panels[3])) == {128}
     assert solver.draw(posed, None, perfect).shape[1] == rgb.shape[1] * 3 // 4
+    apart = np.zeros(perfect.array.shape, np.float32)
+    apart[..., 3, 5] = 1e6
+    five = np.split(solver.draw(posed, sample, perfect, Image(apart, perfect.geometry)), 5, axis=1)
+    np.testing.assert_array_equal(np.concatenate(five[:4], axis=1), rgb)
+    assert set(np.unique(five[4])) == {0, 255}
+    assert (five[4] == 255).mean() == pytest.approx(1 / (40 * 30))
+
+
+def test_a_critic_that_is_always_right_has_won() -> None:
+    """Its loss is beyond the bounds that the training watches; where it cannot tell, it is within."""
+    solver = Solver(plan(adversarial=0.1))
+    posed = batch(solver)
+
+    class Pair(nn.Module):
+        def __init__(self, sure: bool) -> None:
+            super().__init__()
+            self.generator, self.sure = Adds(), sure
+            self.discriminator = self.judge  # type: ignore[assignment]
+
+        def judge(self, both: Tensor) -> Tensor:
+            real = bool(torch.equal(both[:, 1:], posed.image))
+            return torch.full((2, 1, 4, 4), float(real) if self.sure else 0.5)
+
+        def forward(self, x: Tensor) -> Tensor:
+            made: Tensor = self.generator(x)
+            return made
+
+    low, high = solver.bounds["discriminator"]
+    for sure, lost in ((True, True), (False, False)):
+        losses = {player: float(loss()) for player, loss in solver.steps(Pair(sure), posed)}
+        assert set(losses) == {"generator", "discriminator"}
+        assert (losses["discriminator"] < low) == lost
+        assert losses["discriminator"] <= high
