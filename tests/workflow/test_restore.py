@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ import pytest
 
 from hounsfield import io
 from hounsfield.cli import main
-from hounsfield.core.errors import InputError
+from hounsfield.core.errors import DivergedError, InputError
 from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image, Meta
 from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import ImageFile
 from hounsfield.data.phantoms import write_dataset
+from hounsfield.tasks import restoration
+from hounsfield.workflow import contest
+from hounsfield.workflow.console import SILENT
 from hounsfield.workflow.evaluate import stored
 from hounsfield.workflow.predict import Predictor, predict
 from hounsfield.workflow.ready import Options
@@ -71,6 +75,7 @@ def test_a_run_is_measured_beside_what_it_was_given(denoiser: Run) -> None:
         assert figures["psnr_given"].value == pytest.approx(20 * np.log10(255 / sigma), abs=0.1)
     page = (denoiser.root / "report.html").read_text()
     assert "From left to right: what was given" in page
+    assert "how far they lie apart" in page
     assert "No heatmaps" in page
     assert "PSNR (dB)" in page
     assert "to take noise away" in page
@@ -321,3 +326,87 @@ def test_images_that_are_all_constant_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"TOO_FEW images: found \d images, in each of which all voxels are equal"):
         trained(tmp_path / "flat", tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_report_draws_given_restored_truth_residual_and_spread(denoiser: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worst first, five panels where the run mirrors, four where nothing can disagree; the figures stay those of evaluation."""
+    from hounsfield.workflow import pictures
+
+    evaluation = stored(denoiser)[0]
+    shown = pictures.gallery(denoiser, evaluation, "cpu", SILENT)
+    assert shown.cases[0].title == "worst"
+    assert shown.cases[0].case == min(evaluation.rows, key=lambda row: float(row["psnr"]))["id"]
+    drawn: list[Any] = []
+    own = denoiser.solver.draw
+    monkeypatch.setattr(restoration.Solver, "draw", lambda self, *given: drawn.append(given) or own(*given))
+    pictures.gallery(denoiser, evaluation, "cpu", SILENT)
+    predictor = Predictor(denoiser, "cpu")
+    for image, _, made, spread in drawn:
+        np.testing.assert_array_equal(made.array, predictor(image).array)  # type: ignore[union-attr]
+        assert spread.geometry == made.geometry
+        assert spread.array.max() > 0
+    drawn.clear()
+    monkeypatch.setattr(restoration.Solver, "can_disagree", lambda self, members: False)
+    pictures.gallery(denoiser, evaluation, "cpu", SILENT)
+    assert {len(given) for given in drawn} == {3}
+
+
+def test_a_critic_that_wins_stops_the_training(clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its loss is, it lies beyond these bounds."""
+    monkeypatch.setattr(contest, "LOST", 3)
+    monkeypatch.setattr(restoration.Solver, "bounds", {"discriminator": (1e6, math.inf)})
+    with pytest.raises(DivergedError, match=r"COLLAPSED .*a loss of the discriminator .* as for 3 steps, at step 2"):
+        trained(clean, tmp_path / "run", training__steps=9, task_options__adversarial=0.05)
+    assert '"player": "discriminator"' in (tmp_path / "run" / "members" / "0-0" / "diverged.json").read_text()
+
+
+def test_a_network_whose_values_are_no_numbers_stops_it_too(
+    clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restoration, "structural", lambda made, truth: made.mean() * math.nan)
+    with pytest.raises(DivergedError, match="NAN_LOSS .*loss nan of the generator at step 0"):
+        trained(clean, tmp_path / "run", task_options__adversarial=0.05)
+
+
+def test_a_constant_image_stays_constant(denoiser: Run, inpainter: Run, tmp_path: Path) -> None:
+    flat = Image(np.full((1, 40, 50), 77, np.uint8), Geometry.none((40, 50)))
+    io.write(flat, tmp_path / "flat.png")
+    hole = mask_of(tmp_path / "flat.png", tmp_path / "hole.png", (slice(5, 15), slice(8, 30)))
+    for run, mask in ((denoiser, None), (inpainter, hole)):
+        (written,) = restore(run, [tmp_path / "flat.png"], tmp_path / "out", mask=mask, overwrite=True, device="cpu")
+        made = io.read(written)
+        assert made.array.shape == flat.array.shape
+        if mask is not None:
+            known = io.read(hole).array == 0
+            np.testing.assert_array_equal(made.array[known], 77)
+
+
+def test_pairs_of_noisy_acquisitions_are_learned_from(tmp_path: Path) -> None:
+    """Columns of a manifest name them; in use one acquisition is restored."""
+    write_dataset(tmp_path / "clean", "restoration", ndim=2, n=12, seed=4)
+    draw, lines = np.random.default_rng(0), ["image_first,image_second"]
+    for source in sorted((tmp_path / "clean" / "images").glob("*.png")):
+        image = io.read(source)
+        names = [f"{source.stem}-{k}.png" for k in (1, 2)]
+        for name in names:
+            noisy = (image.array + draw.normal(0, 20, image.array.shape)).round().clip(0, 255).astype(np.uint8)
+            (tmp_path / "pairs").mkdir(exist_ok=True)
+            io.write(Image(noisy, image.geometry), tmp_path / "pairs" / name)
+        lines.append(",".join(names))
+    (tmp_path / "pairs" / "manifest.csv").write_text("\n".join(lines) + "\n")
+    run = trained(tmp_path / "pairs", tmp_path / "run", task_options__pairs=True)
+    for evaluation in stored(run):
+        assert "a second acquisition, noisy itself" in evaluation.metrics["psnr"].note
+        # Of both the noise is 20 of 255.
+        given = evaluation.metrics["psnr_given"].value
+        assert given == pytest.approx(20 * np.log10(255 / (20 * 2**0.5)), abs=1)
+    one = tmp_path / "pairs" / lines[1].split(",")[1]
+    (written,) = restore(run, [one], tmp_path / "out", device="cpu")
+    assert io.read(written).array.shape == io.read(one).array.shape
+    assert predict(run, [one], tmp_path / "predicted", device="cpu")
+    with pytest.raises(InputError, match="CHANNELS .*found 2 channels, expected 1"):
+        restore(run, [tmp_path / "pairs"], tmp_path / "both", device="cpu")
+    single = tmp_path / "clean"
+    with pytest.raises(InputError, match="BAD_PLAN task_options.pairs: found 1 channel, expected two acquisitions"):
+        trained(single, tmp_path / "other", task_options__pairs=True)
+    assert not (tmp_path / "other").exists()

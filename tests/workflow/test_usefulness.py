@@ -17,7 +17,7 @@ from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image
 from hounsfield.data.phantoms import write_dataset
 from hounsfield.metrics import bootstrap
-from hounsfield.tasks import restoration
+from hounsfield.tasks.parts.fidelity import Riddle
 from hounsfield.workflow.evaluate import evaluate
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.ready import Options
@@ -129,13 +129,13 @@ def test_what_a_finer_grid_leaves_over_stays(of_masks: Run, segmenter: Run, monk
     sample = of_masks.dataset().samples[0]
     shown: list[Image] = []
     whole = sample.images[0]()
-    turned = np.array([[0.0, -1, 0], [-1, 0, 0], [0, 0, 0], [0, 0, 1]])
+    turned = np.array([[-1.0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 1]])  # rows to the left, columns to the front
     source = Image(whole.array.astype(np.float32), Geometry(whole.geometry.shape, turned), whole.meta)
     part = np.full((1, *(n - 1 for n in source.canonical().array.shape[1:])), 7, np.float32)
     monkeypatch.setattr("hounsfield.workflow.usefulness.read_case", lambda *given: source)
     monkeypatch.setattr(more, "predictor", lambda image: shown.append(image))
     monkeypatch.setattr(more, "metrics", SimpleNamespace(case=lambda *given: {"x": 1.0}))
-    monkeypatch.setattr(more.solver, "riddle", lambda sample: restoration.Riddle(part, part, None))
+    monkeypatch.setattr(more.solver, "riddle", lambda sample: Riddle(part, part, None))
     more.case(sample, Image(part, Geometry.none(part.shape[1:])))
     np.testing.assert_array_equal(shown[0].array, source.array)
     for image in shown[1:]:
