@@ -135,7 +135,7 @@ def two_samples(
 
 
 def difference(one: Interval, other: Interval, patients: Sequence[str | None]) -> Interval:
-    """`one` less `other`, two measures of the same cases: their replicates drew the same patients, so that what moves both alike
+    """`one` less `other`, two measures of the same cases: their replicates drew the same patients, and what moves both alike
     cancels. patients: (N,) as in `mean`. Raises InputError WRONG_DIMENSION for measures of other cases."""
     draws: list[Floats] = []
     if one.draws is not None and other.draws is not None:

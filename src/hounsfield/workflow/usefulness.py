@@ -1,4 +1,4 @@
-"""Restored images measured by other networks: how like the truth they are to a classifier, and what another run makes of them."""
+"""Restored images measured by other networks: how like the truth a classifier finds them, and what another run sees in them."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class More(Protocol):
 
 class Likeness:
     """The distance of features (`metrics.restoration.feature_distance`) of what was restored, and of what was given, to the
-    truth, in the holes alone where there are some. judge: a run of classification; each image is prepared as it would be for it.
-    Raises InputError UNSUPPORTED_PAIR for another run, or one of images of another kind."""
+    truth, in the holes alone where there are some. judge: a run of classification, for which each image is prepared. Raises
+    InputError UNSUPPORTED_PAIR for another run, or one of images of another kind."""
 
     def __init__(self, run: Run, judge: Run, device: str) -> None:
         self.solver = _solver(run)
@@ -138,8 +138,8 @@ def _check(solver: restoration.Solver, other: Run, option: str, kinds: Sequence[
 
 
 def _over(image: Image, values: npt.NDArray[np.generic]) -> Image:
-    """The image as float32 with values (C, *spatial), along its canonical axes from their beginning on, in the place of its own:
-    what is left over at the ends, where resolution was raised, stays."""
+    """The image as float32 with values (C, *spatial), along its canonical axes from their beginning on, in the place of its
+    own: what is left over at the ends, where resolution was raised, stays."""
     made = Image(image.array.astype(np.float32), image.geometry, image.meta)
     made.canonical().array[(slice(None), *(slice(n) for n in values.shape[1:]))] = values
     return made

@@ -131,9 +131,9 @@ def side_by_side(
     across: Sequence[int] = (),
     spread: npt.NDArray[np.float32] | None = None,
 ) -> RGB:
-    """What was given, what was made of it, the truth where there is one, what is left between the last two, or was changed (grey
-    for nothing, black and white for a quarter of the grey scale), and the spread where there is one (black for none, white for
-    a tenth of the grey scale).
+    """What was given, what was made of it, the truth where there is one, what is left between the last two, or was changed
+    (grey for nothing, black and white for a quarter of the grey scale), and the spread where there is one (black for none,
+    white for a tenth of the grey scale).
 
     made: along canonical axes; given, truth, spread: (C, *spatial) of the same grid. across: axes whose detail was lost. Of a
     volume the slice with the largest difference: axial, but for detail lost from slice to slice alone, which an axial one

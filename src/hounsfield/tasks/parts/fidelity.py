@@ -1,4 +1,4 @@
-"""How close restored images come to the clean ones, beside how close what was given was: PSNR, SSIM, MS-SSIM, absolute error."""
+"""How close restored images come to the clean ones, beside how close what was given was: PSNR, SSIM, absolute error."""
 
 from __future__ import annotations
 
