@@ -16,7 +16,7 @@ from scipy import stats
 
 from hounsfield.core.errors import InputError
 from hounsfield.metrics import bootstrap
-from hounsfield.metrics.bootstrap import Interval, difference, interval, mean, two_samples
+from hounsfield.metrics.bootstrap import Interval, interval, mean, two_samples
 from hounsfield.metrics.ranking import auroc
 
 Floats = npt.NDArray[np.float64]
@@ -260,7 +260,7 @@ def test_a_difference_draws_the_same_patients_for_both() -> None:
     ids = patients(60, 3)
     base = rng.normal(size=60)
     one, other = base + 0.3 + 0.01 * rng.normal(size=60), base
-    found = difference(mean(one, ids), mean(other, ids), ids)
+    found = bootstrap.difference(mean(one, ids), mean(other, ids), ids)
     paired = mean(one - other, ids)
     assert found.value == pytest.approx(paired.value)
     assert (found.low, found.high) == pytest.approx((paired.low, paired.high), abs=1e-12)
@@ -274,7 +274,7 @@ def test_a_difference_of_rankings_is_that_of_each_replicate() -> None:
     truth = rng.random(60) < 0.5
     good, poor = truth + rng.normal(size=60), truth + 3 * rng.normal(size=60)
     both = [interval(lambda w, s=scores: auroc(s, truth, w), ids) for scores in (good, poor)]  # type: ignore[misc]
-    found = difference(both[0], both[1], ids)
+    found = bootstrap.difference(both[0], both[1], ids)
     straight = interval(lambda w: auroc(good, truth, w) - auroc(poor, truth, w), ids)
     assert (found.value, found.low, found.high) == pytest.approx((straight.value, straight.low, straight.high))
     assert found.note == "patient unknown for 20 of 60 cases"
@@ -283,7 +283,7 @@ def test_a_difference_of_rankings_is_that_of_each_replicate() -> None:
 def test_a_difference_is_told_even_where_one_of_the_two_never_varies() -> None:
     ids = patients(30)
     values = np.random.default_rng(13).random(30)
-    found = difference(mean(np.ones(30), ids), mean(values, ids), ids)
+    found = bootstrap.difference(mean(np.ones(30), ids), mean(values, ids), ids)
     assert found.known
     assert (found.low, found.high) == pytest.approx((1 - mean(values, ids).high, 1 - mean(values, ids).low))
 
@@ -291,13 +291,13 @@ def test_a_difference_is_told_even_where_one_of_the_two_never_varies() -> None:
 def test_what_has_no_value_or_speaks_of_other_cases_has_no_difference() -> None:
     ids = patients(30)
     known = mean(np.arange(30.0), ids)
-    lacking = difference(known, mean(np.full(30, np.nan), ids), ids)
+    lacking = bootstrap.difference(known, mean(np.full(30, np.nan), ids), ids)
     assert math.isnan(lacking.value)
     assert not lacking.known
-    one = difference(mean([1.0, 2.0], ["a", "a"]), mean([0.0, 0.0], ["a", "a"]), ["a", "a"])
+    one = bootstrap.difference(mean([1.0, 2.0], ["a", "a"]), mean([0.0, 0.0], ["a", "a"]), ["a", "a"])
     assert (one.value, one.note) == (1.5, "one patient: no interval")
     with pytest.raises(InputError, match=r"WRONG_DIMENSION difference: found 30 and 29 cases"):
-        difference(known, mean(np.arange(29.0), patients(29)), ids)
+        bootstrap.difference(known, mean(np.arange(29.0), patients(29)), ids)
 
 
 def test_draws_are_no_part_of_what_is_written_or_compared() -> None:

@@ -297,9 +297,7 @@ def test_a_grey_picture_is_not_restored_in_colours(denoiser: Run, tmp_path: Path
     samples = {name: Sample(name, (ImageFile(tmp_path / f"{name}.png"),)) for name in ("grey", "equal")}
     one = Predictor(denoiser, "cpu")
     np.testing.assert_array_equal(source_of(one, samples["equal"]).array, grey)
-    how = denoiser.plan.model_copy(
-        update={"channels": ("red", "green", "blue"), "normalise": denoiser.plan.normalise * 3}
-    )
+    how = denoiser.plan.model_copy(update={"channels": ("red", "green", "blue"), "normalise": denoiser.plan.normalise * 3})
     three = Predictor.of(how, [build(how)])
     assert source_of(three, samples["equal"]).channels == 3
     with pytest.raises(InputError, match=r"CHANNELS .*grey.png: found 1 channel, expected 3"):
@@ -364,7 +362,7 @@ def test_a_network_whose_values_are_no_numbers_stops_it_too(
     clean: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(restoration, "structural", lambda made, truth: made.mean() * math.nan)
-    with pytest.raises(DivergedError, match="NAN_LOSS .*loss nan of the generator at step 0"):
+    with pytest.raises(DivergedError, match=r"NAN_LOSS .*loss nan of the generator at step 0"):
         trained(clean, tmp_path / "run", task_options__adversarial=0.05)
 
 
@@ -405,9 +403,9 @@ def test_pairs_of_noisy_acquisitions_are_learned_from(tmp_path: Path) -> None:
     (written,) = restore(run, [one], tmp_path / "out", device="cpu")
     assert io.read(written).array.shape == io.read(one).array.shape
     assert predict(run, [one], tmp_path / "predicted", device="cpu")
-    with pytest.raises(InputError, match="CHANNELS .*found 2 channels, expected 1"):
+    with pytest.raises(InputError, match=r"CHANNELS .*found 2 channels, expected 1"):
         restore(run, [tmp_path / "pairs"], tmp_path / "both", device="cpu")
     single = tmp_path / "clean"
-    with pytest.raises(InputError, match="BAD_PLAN task_options.pairs: found 1 channel, expected two acquisitions"):
+    with pytest.raises(InputError, match=r"BAD_PLAN task_options\.pairs: found 1 channel, expected two acquisitions"):
         trained(single, tmp_path / "other", task_options__pairs=True)
     assert not (tmp_path / "other").exists()

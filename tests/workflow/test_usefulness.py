@@ -148,7 +148,11 @@ def test_what_a_finer_grid_leaves_over_stays(of_masks: Run, segmenter: Run, monk
 
 def test_runs_that_cannot_judge_are_refused(of_masks: Run, of_classes: Run, segmenter: Run, classifier: Run) -> None:
     for run, given, line in (
-        (of_masks, {"features": segmenter.root}, r"UNSUPPORTED_PAIR .*found a run of segmentation of 2D .*one of classification"),
+        (
+            of_masks,
+            {"features": segmenter.root},
+            r"UNSUPPORTED_PAIR .*found a run of segmentation of 2D .*one of classification",
+        ),
         (of_masks, {"downstream": of_classes.root}, r"UNSUPPORTED_PAIR .*found a run of restoration .*--downstream"),
         (classifier, {"downstream": segmenter.root}, r"BAD_OPTION --downstream: found a run of classification.*restoration"),
         (segmenter, {"features": classifier.root}, r"BAD_OPTION --features: found a run of segmentation.*generation or restor"),

@@ -371,4 +371,3 @@ def _view(model: nn.Module, axes: tuple[int, ...], window: Tensor) -> Tensor:
     if not axes:  # a flip along no axis is a copy
         return cast(Tensor, model(window)).float()
     return cast(Tensor, model(window.flip(axes))).float().flip(axes)
-

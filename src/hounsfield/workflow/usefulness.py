@@ -52,9 +52,7 @@ class Likeness:
     def case(self, sample: Sample, prediction: Prediction) -> Row:
         assert isinstance(prediction, Image)
         riddle, made = self.solver.riddle(sample), prediction.canonical()
-        truth, restored, given = (
-            self._maps(Image(array, made.geometry)) for array in (riddle.truth, made.array, riddle.given)
-        )
+        truth, restored, given = (self._maps(Image(array, made.geometry)) for array in (riddle.truth, made.array, riddle.given))
         return {
             "feature_distance": feature_distance(truth, restored, riddle.hole),
             "feature_distance_given": feature_distance(truth, given, riddle.hole),
