@@ -17,6 +17,7 @@ from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image
 from hounsfield.data.phantoms import write_dataset
 from hounsfield.metrics import bootstrap
+from hounsfield.tasks.parts import box_metrics
 from hounsfield.tasks.parts.fidelity import Riddle
 from hounsfield.workflow.evaluate import evaluate
 from hounsfield.workflow.predict import Predictor
@@ -109,7 +110,9 @@ def test_more_noise_is_farther_away(of_masks: Run, classifier: Run) -> None:
     assert each == sorted(set(each))
 
 
-def test_boxes_are_found_in_restored_images_too(of_masks: Run, detector: Run) -> None:
+def test_boxes_are_found_in_restored_images_too(of_masks: Run, detector: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "REPLICATES", 50)
+    monkeypatch.setattr(box_metrics, "REPLICATES", 50)
     found = evaluate(of_masks, split="val", downstream=detector.root, device="cpu")
     assert "map50 of fcos of run detector" in found.metrics["downstream"].note
     assert all("downstream_given_found" in row for row in found.rows)
@@ -160,7 +163,7 @@ def test_runs_that_cannot_judge_are_refused(of_masks: Run, of_classes: Run, segm
         (of_masks, {"downstream": "nowhere"}, r"NOT_A_RUN nowhere"),
     ):
         with pytest.raises(InputError, match=line):
-            evaluate(run, **given, device="cpu")  # type: ignore[arg-type]
+            evaluate(run, **given, device="cpu")
 
 
 @pytest.mark.parametrize(("ndim", "channels"), [(3, 1), (2, 3)])

@@ -133,7 +133,8 @@ def _places(where: Array, shape: tuple[int, ...]) -> Bools:
     out = np.zeros(shape, dtype=bool)
     out[tuple((np.argwhere(where) * shape // where.shape).T)] = True
     middles = [((np.arange(n) + 0.5) * size / n).astype(np.int64) for n, size in zip(shape, where.shape, strict=True)]
-    return out | (where[np.ix_(*middles)] != 0)
+    out |= where[np.ix_(*middles)] != 0
+    return out
 
 
 def _unit(features: Floats) -> Floats:
