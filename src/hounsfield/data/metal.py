@@ -29,5 +29,5 @@ def metal_mask(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
             expected=f"a CT in Hounsfield units, with air below {AIR:g}",
             fix="give the holes with --mask",
         )
-    dense = (array > DENSEST).any(axis=0)
+    dense: npt.NDArray[np.bool_] = np.asarray((array > DENSEST).any(axis=0))
     return np.asarray(ndimage.binary_dilation(dense, iterations=REACH), dtype=bool) if dense.any() else dense
