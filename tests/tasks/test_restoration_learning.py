@@ -173,3 +173,23 @@ def test_a_critic_that_is_always_right_has_won() -> None:
         assert set(losses) == {"generator", "discriminator"}
         assert (losses["discriminator"] < low) == lost
         assert losses["discriminator"] <= high
+
+
+def test_noise_is_scaled_as_each_channel_is_in_use() -> None:
+    """One that is normalised by the case alone, by the case with its noise; one by the plan, by the plan."""
+    how = plan(channels=2, noise=Noise(sigma=100.0))
+    own = how.normalise[0].model_copy(update={"scope": "case"})
+    solver = Solver(how.model_copy(update={"normalise": (how.normalise[0], own)}))
+    seen: list[Tensor] = []
+
+    class Looks(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(x)
+            return torch.zeros_like(x)
+
+    ((_, loss),) = solver.steps(Looks(), batch(solver, channels=2, size=16))
+    loss()
+    # Noise of twice the deviation of 50 leaves a variance of 1 + 4, or of 1 where that is divided out.
+    by_plan, by_case = seen[0].var(dim=(0, 2, 3)).tolist()
+    assert by_plan == pytest.approx(5, rel=0.05)
+    assert by_case == pytest.approx(1, rel=0.05)

@@ -335,11 +335,13 @@ class Solver:
         mean, std = batch.target.float().reshape(len(clean), self.channels, 2, *[1] * (clean.ndim - 2)).unbind(2)
         source = clean * std + mean
         noisy = add_noise(source, options.noise)
-        if any(how.scope == "case" for how in self.plan.normalise):
+        cases = [how.scope == "case" for how in self.plan.normalise]
+        if any(cases):
             # In use a case is normalised by what it is with its noise.
+            own = torch.tensor(cases, device=clean.device).reshape(-1, *[1] * (clean.ndim - 2))
             noise = (noisy - source).flatten(2)
-            mean = mean + noise.mean(2).reshape(mean.shape)
-            std = (std.square() + noise.var(2, correction=0).reshape(std.shape)).sqrt()
+            mean = torch.where(own, mean + noise.mean(2).reshape(mean.shape), mean)
+            std = torch.where(own, (std.square() + noise.var(2, correction=0).reshape(std.shape)).sqrt(), std)
         return (noisy - mean) / std, (source - mean) / std, None
 
     def _made(self, model: nn.Module, given: Tensor) -> Tensor:
