@@ -191,5 +191,5 @@ def test_noise_is_scaled_as_each_channel_is_in_use() -> None:
     loss()
     # Noise of twice the deviation of 50 leaves a variance of 1 + 4, or of 1 where that is divided out.
     by_plan, by_case = seen[0].var(dim=(0, 2, 3)).tolist()
-    assert by_plan == pytest.approx(5, rel=0.05)
-    assert by_case == pytest.approx(1, rel=0.05)
+    assert by_plan == pytest.approx(5, rel=0.1)
+    assert by_case == pytest.approx(1, rel=0.1)
