@@ -116,7 +116,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     for name, each in others.items():
         best = max(each, key=lambda s: float(np.mean([row["psnr"] for row in rows[name + s]])))
-        for key in ("psnr", "ssim", "mae"):
+        for key in ("psnr", "ssim", "ms_ssim", "mae"):
             own, its = ([row[key] for row in rows[who]] for who in ("network", name + best))
             apart = bootstrap.mean(np.subtract(own, its), patients)
             figures[f"{key} - {name}"] = apart.to_json()

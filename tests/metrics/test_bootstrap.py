@@ -253,3 +253,57 @@ def test_two_thousand_replicates_of_a_thousand_cases_are_quick() -> None:
     # 0.03 s and 0.2 s when measured; the limits leave room for a slow machine.
     assert between - start < 0.5
     assert time.process_time() - between < 2
+
+
+def test_a_difference_draws_the_same_patients_for_both() -> None:
+    rng = np.random.default_rng(11)
+    ids = patients(60, 3)
+    base = rng.normal(size=60)
+    one, other = base + 0.3 + 0.01 * rng.normal(size=60), base
+    found = bootstrap.difference(mean(one, ids), mean(other, ids), ids)
+    paired = mean(one - other, ids)
+    assert found.value == pytest.approx(paired.value)
+    assert (found.low, found.high) == pytest.approx((paired.low, paired.high), abs=1e-12)
+    assert (found.n, found.clusters, found.note) == (60, 20, "")
+    assert found.high - found.low < (mean(one, ids).high - mean(one, ids).low) / 10, "what both share cancels"
+
+
+def test_a_difference_of_rankings_is_that_of_each_replicate() -> None:
+    rng = np.random.default_rng(12)
+    ids: list[str | None] = [*patients(40, 2), *[None] * 20]
+    truth = rng.random(60) < 0.5
+    good, poor = truth + rng.normal(size=60), truth + 3 * rng.normal(size=60)
+    both = [interval(lambda w, s=scores: auroc(s, truth, w), ids) for scores in (good, poor)]  # type: ignore[misc]
+    found = bootstrap.difference(both[0], both[1], ids)
+    straight = interval(lambda w: auroc(good, truth, w) - auroc(poor, truth, w), ids)
+    assert (found.value, found.low, found.high) == pytest.approx((straight.value, straight.low, straight.high))
+    assert found.note == "patient unknown for 20 of 60 cases"
+
+
+def test_a_difference_is_told_even_where_one_of_the_two_never_varies() -> None:
+    ids = patients(30)
+    values = np.random.default_rng(13).random(30)
+    found = bootstrap.difference(mean(np.ones(30), ids), mean(values, ids), ids)
+    assert found.known
+    assert (found.low, found.high) == pytest.approx((1 - mean(values, ids).high, 1 - mean(values, ids).low))
+
+
+def test_what_has_no_value_or_speaks_of_other_cases_has_no_difference() -> None:
+    ids = patients(30)
+    known = mean(np.arange(30.0), ids)
+    lacking = bootstrap.difference(known, mean(np.full(30, np.nan), ids), ids)
+    assert math.isnan(lacking.value)
+    assert not lacking.known
+    one = bootstrap.difference(mean([1.0, 2.0], ["a", "a"]), mean([0.0, 0.0], ["a", "a"]), ["a", "a"])
+    assert (one.value, one.note) == (1.5, "one patient: no interval")
+    with pytest.raises(InputError, match=r"WRONG_DIMENSION difference: found 30 and 29 cases"):
+        bootstrap.difference(known, mean(np.arange(29.0), patients(29)), ids)
+
+
+def test_draws_are_no_part_of_what_is_written_or_compared() -> None:
+    found = mean(np.arange(12.0), patients(12))
+    assert found.draws is not None
+    assert len(found.draws) == bootstrap.REPLICATES
+    assert set(found.to_json()) == {"value", "low", "high", "n", "clusters", "note"}
+    assert Interval(found.value, found.low, found.high, found.n, found.clusters, found.note) == found
+    assert "draws" not in repr(found)

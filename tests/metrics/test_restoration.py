@@ -12,6 +12,7 @@ import pytest
 import skimage.metrics
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from hounsfield.core.errors import InputError
 from hounsfield.metrics import restoration
@@ -80,6 +81,45 @@ def test_several_scales_agree_with_monai(shape: tuple[int, ...]) -> None:
     expected = regression.compute_ms_ssim(*tensors, spatial_dims=len(shape) - 1, weights=tuple(weights / weights.sum()))
     assert ms_ssim(truth, restored, 1) == pytest.approx(float(expected), abs=2e-5)
     assert count == {180: 5, 64: 3, 48: 3}[shape[1]]
+
+
+def blurred(image: Floats) -> Floats:
+    return np.asarray(ndimage.gaussian_filter(image, 1.5, radius=5))
+
+
+def test_several_scales_in_a_mask_are_its_own_blocks() -> None:
+    """The definition, read scale by scale: at each the map is averaged over the blocks that hold a voxel of the mask."""
+    truth, restored = pair(13, (1, 46, 45), noise=0.3)
+    mask = np.zeros((46, 45), dtype=bool)
+    mask[10:19, 20:31] = True
+    mask[45, 44] = True  # in the odd last column, which is halved away
+    weights = np.array([0.0448, 0.2856, 0.3001])[: scales((46, 45))]
+    assert len(weights) == 3
+    weights /= weights.sum()
+    x, y, where, value = truth[0], restored[0], mask, 1.0
+    for scale, weight in enumerate(weights):
+        if scale:
+            rows, columns = (n // 2 for n in x.shape)
+            x, y = (p[: 2 * rows, : 2 * columns].reshape(rows, 2, columns, 2).mean((1, 3)) for p in (x, y))
+            held = np.zeros((rows, columns), dtype=bool)
+            for i, j in np.argwhere(where):
+                held[min(i // 2, rows - 1), min(j // 2, columns - 1)] = True
+            where = held
+        mx, my = blurred(x), blurred(y)
+        structure = (2 * (blurred(x * y) - mx * my) + 9e-4) / (blurred(x * x) - mx**2 + blurred(y * y) - my**2 + 9e-4)
+        luminance = (2 * mx * my + 1e-4) / (mx**2 + my**2 + 1e-4)
+        each = structure * luminance if scale == 2 else structure
+        value *= max(0.0, float(each[where].mean())) ** float(weight)
+    assert ms_ssim(truth, restored, 1, mask) == pytest.approx(value, abs=1e-9)
+    assert ms_ssim(truth, truth, 1, mask) == pytest.approx(1)
+    assert ms_ssim(truth, restored, 1, np.stack([mask])) == pytest.approx(value, abs=1e-9)
+
+
+def test_of_one_scale_a_mask_is_that_of_ssim() -> None:
+    truth, restored = pair(14, (2, 16, 18))
+    mask = np.zeros((2, 16, 18), dtype=bool)
+    mask[1, 2:6, 3:9] = True
+    assert ms_ssim(truth, restored, 1, mask) == pytest.approx(ssim(truth, restored, 1, mask))
 
 
 def test_the_number_of_scales_is_declared() -> None:
@@ -188,6 +228,23 @@ def test_features_are_compared_by_direction() -> None:
     assert feature_distance([nothing], [a]) == pytest.approx(1)
 
 
+def test_features_in_a_mask_are_those_of_the_positions_that_hold_it() -> None:
+    rng = np.random.default_rng(15)
+    fine, coarse = rng.normal(size=(3, 8, 6)), rng.normal(size=(4, 4, 2))
+    changed = [fine.copy(), coarse.copy()]
+    mask = np.zeros((16, 12), dtype=bool)
+    mask[5, 7] = True  # row 2 and column 3 of the fine map, row 1 and column 1 of the coarse one
+    changed[0][:, 0, 0], changed[1][:, 3, 0] = 9, -9  # elsewhere
+    assert feature_distance([fine, coarse], changed, mask) == 0
+    changed[0][:, 2, 3], changed[1][:, 1, 1] = -fine[:, 2, 3], -2 * coarse[:, 1, 1]
+    assert feature_distance([fine, coarse], changed, mask) == pytest.approx(4)
+    assert feature_distance([fine], [changed[0]], np.ones((8, 6))) == pytest.approx(feature_distance([fine], [changed[0]]))
+    whole = np.ones((3, 2), dtype=np.uint8)  # a map finer than the mask: what lies in a voxel counts
+    assert feature_distance([fine], [changed[0]], whole) == pytest.approx(feature_distance([fine], [changed[0]]))
+    refused(lambda: feature_distance([fine], [fine], np.zeros((8, 6))), "NO_FOREGROUND", "no voxel")
+    refused(lambda: feature_distance([fine], [fine], np.ones(8)), "GRID_MISMATCH", r"mask \(8,\), maps \(8, 6\)")
+
+
 GOOD = np.zeros((1, 12, 12))
 
 
@@ -207,7 +264,7 @@ def test_a_peak_must_be_positive(figure: Callable[[Floats, Floats, float], float
     refused(lambda: figure(GOOD, GOOD, peak), "BAD_OPTION", "positive number")
 
 
-@pytest.mark.parametrize("figure", [psnr, ssim, lambda a, b, peak, where: mae(a, b, where)])
+@pytest.mark.parametrize("figure", [psnr, ssim, ms_ssim, lambda a, b, peak, where: mae(a, b, where)])
 def test_a_mask_must_fit_and_hold_something(figure: Callable[..., float]) -> None:
     refused(lambda: figure(GOOD, GOOD, 1, np.zeros((12, 12))), "NO_FOREGROUND", "no voxel")
     refused(lambda: figure(GOOD, GOOD, 1, np.ones((1, 12))), "GRID_MISMATCH", r"mask \(1, 12\), image \(1, 12, 12\)")

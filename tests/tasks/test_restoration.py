@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,7 @@ from hounsfield.core.image import Image
 from hounsfield.core.plan import Augment, Grid, Inference, Normalise, Plan
 from hounsfield.core.sample import Sample
 from hounsfield.data.dataset import ImageFile
-from hounsfield.data.degrade import Holes, Noise, Resolution
-from hounsfield.data.loader import Batch
+from hounsfield.data.degrade import Noise, Resolution
 from hounsfield.data.prepare import place
 from hounsfield.models import unet
 from hounsfield.tasks import Posing, restoration
@@ -182,90 +181,7 @@ def test_noise_is_measured_in_source_units(tmp_path: Path) -> None:
     assert row["psnr"] == pytest.approx(20 * np.log10(255 / 25), abs=0.3)
     figures = solver.metrics().summary([row, row], [None, None])
     assert next(iter(figures)) == solver.metrics().headline == "psnr"
-    assert set(figures) == {"psnr", "ssim", "mae", "gain", "psnr_given", "ssim_given", "mae_given"}
-
-
-def batch(solver: Solver, ndim: int = 2, channels: int = 1, size: int = 2) -> Batch:
-    torch.manual_seed(0)
-    image = torch.randn(size, channels, *(16,) * ndim)
-    target = torch.tensor([100.0, 50.0]).repeat(size, channels)
-    return Batch(image, target, tuple("ab"))
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"noise": Noise(kind="rician")},
-        {"noise": Noise(kind="poisson")},
-        {"noise": Noise(kind="low_dose")},
-        {"repair": "inpaint"},
-        {"repair": "inpaint", "holes": Holes(kind="boxes")},
-        {"repair": "upscale"},
-        {"repair": "upscale", "resolution": Resolution(factor=4, profile="gaussian", axes=(0,))},
-        {"blind": True},
-        {"adversarial": 0.05},
-        {"repair": "inpaint", "adversarial": 0.05},
-    ],
-    ids=str,
-)
-@pytest.mark.parametrize("ndim", [2, 3])
-def test_every_kind_of_repair_takes_a_step_that_its_seed_decides(options: dict[str, Any], ndim: int) -> None:
-    how = plan(ndim, channels=2, **options)
-    solver = Solver(how)
-    losses = []
-    for _ in range(2):
-        torch.manual_seed(1)
-        model = solver.network(lambda i, o: unet.build(cast(unet.Options, how.model_options), i, o, ndim))
-        found = {}
-        for player, loss in solver.steps(model.train(), batch(solver, ndim, 2)):
-            for parameter in model.parameters():
-                parameter.grad = None
-            found[player] = loss()
-            torch.autograd.backward(found[player])
-            own = solver.players(model)[player]
-            assert all(p.grad is not None and p.grad.isfinite().all() for p in own.parameters())
-        assert set(found) == set(solver.players(model))
-        losses.append({player: float(value.detach()) for player, value in found.items()})
-    assert losses[0] == losses[1]
-
-
-def test_a_perfect_answer_costs_nothing_and_only_holes_count() -> None:
-    how = plan(repair="inpaint", structure=0.0)
-    solver = Solver(how)
-    posed = batch(solver)
-
-    class Knows(nn.Module):
-        def __init__(self, wrong: float, where: str) -> None:
-            super().__init__()
-            self.wrong, self.where = wrong, where
-
-        def forward(self, x: Tensor) -> Tensor:
-            hole = x[:, 1:] > 0
-            spoilt = hole if self.where == "hole" else ~hole
-            return torch.where(hole, posed.image - x[:, :1], 0.0) + self.wrong * spoilt
-
-    for wrong, where, expected in ((0.0, "hole", 0.0), (0.5, "hole", 0.5), (0.5, "outside", 0.0)):
-        ((_, loss),) = solver.steps(Knows(wrong, where), posed)
-        assert float(loss()) == pytest.approx(expected, abs=1e-6)
-
-
-def test_blind_spots_are_learned_from_their_neighbours_alone() -> None:
-    """The loss asks for the noisy value at spots whose input was replaced."""
-    solver = Solver(plan(blind=True))
-    posed = batch(solver)
-    seen: list[Tensor] = []
-
-    class Looks(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            seen.append(x)
-            return torch.zeros_like(x)
-
-    ((_, loss),) = solver.steps(Looks(), posed)
-    value = float(loss())
-    changed = seen[0] != posed.image
-    assert 0.002 < float(changed.float().mean()) < 0.05
-    assert value == pytest.approx(float((seen[0] - posed.image)[changed].square().mean()), rel=1e-4)
+    assert set(figures) == {"gain", *(f"{m}{of}" for m in ("psnr", "ssim", "ms_ssim", "mae") for of in ("", "_given"))}
 
 
 def test_units_come_with_each_case(tmp_path: Path) -> None:
@@ -288,6 +204,39 @@ def test_spread_is_that_of_members_and_mirrored_views() -> None:
         torch.testing.assert_close(values[1], torch.full_like(values[1], float(np.std([0, 0.2, 0.4]))), atol=1e-5, rtol=0)
     with pytest.raises(InputError, match=r"BAD_OPTION --uncertainty: found one network.*--seeds 3"):
         Solver(plan()).infer_spread([Adds()], given.tensor[None])
+    assert not Solver(plan()).can_disagree(1)
+    assert Solver(plan()).can_disagree(2)
+    assert solver.can_disagree(1)
+
+
+class Counts(Adds):
+    """It says which columns are even, of the window that it is shown."""
+
+    seen = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen += len(x)
+        return super().forward(x) + 1.0 - 2.0 * (torch.arange(x.shape[-1]) % 2)
+
+
+def test_no_more_views_are_asked_than_may_be() -> None:
+    solver = Solver(plan(augment=Augment(mirror=(0, 1)), inference=Inference(mirror=False)))
+    given = solver.prepare(Image(drawn((16, 16), np.float32), Geometry.none((16, 16))), CPU)
+    for most, views in ((None, 4), (2, 3), (1, 2)):
+        network = Counts()
+        with torch.inference_mode():
+            ((_, _, values),) = solver.infer_spread([network], given.tensor[None], most)
+        assert network.seen == views
+        torch.testing.assert_close(values[0], Counts()(given.tensor[None])[0, 0])  # the views beside it change nothing
+
+
+def test_windows_of_a_finer_grid_begin_where_its_coarse_voxels_do() -> None:
+    """As in training, where a window is coarsened from its first voxel on."""
+    solver = Solver(plan(repair="upscale"))
+    image = Image(drawn((11, 21), np.float32), Geometry.none((11, 21)))
+    changed = restored(solver, image, Counts()).array - restored(solver, image, Adds()).array
+    assert changed.shape == (1, 22, 42)
+    np.testing.assert_allclose(changed, np.broadcast_to(50 - 100 * (np.arange(42) % 2), changed.shape), atol=1e-3)
 
 
 def test_mirrored_views_are_averaged() -> None:
@@ -313,6 +262,7 @@ def test_mirrored_views_are_averaged() -> None:
         ({"scope": "histogram"}, r"BAD_PLAN normalise"),
         ({"resolution": Resolution(axes=(0, 2))}, r"BAD_PLAN task_options.resolution.axes: found \[0, 2\] in 2D"),
         ({"repair": "upscale", "patch": (16, 18), "resolution": Resolution(factor=4)}, r"BAD_PLAN patch.*patch=\[16, 20\]"),
+        ({"pairs": True}, r"BAD_PLAN task_options.pairs: found 1 channel, expected two acquisitions of every image"),
     ],
 )
 def test_plans_that_would_change_the_images_are_refused(changes: dict[str, Any], line: str) -> None:
@@ -322,14 +272,22 @@ def test_plans_that_would_change_the_images_are_refused(changes: dict[str, Any],
         how = how.model_copy(update={"normalise": (Normalise(scope="histogram", landmarks=marks),)})
     else:
         how = how.model_copy(update={k: v for k, v in changes.items() if k in ("grid", "patch")})
-        options = {k: v for k, v in changes.items() if k in ("repair", "resolution")}
+        options = {k: v for k, v in changes.items() if k in ("repair", "resolution", "pairs")}
         how = how.model_copy(update={"task_options": Options(**options)})
     with pytest.raises(InputError, match=line):
         Solver(how)
 
 
 def test_what_does_not_go_together_is_refused() -> None:
-    for values in ({"blind": True, "repair": "inpaint"}, {"scale": [3, 3]}, {"repair": "paint"}, {"noise": {"sigma": -1}}):
+    for values in (
+        {"blind": True, "repair": "inpaint"},
+        {"blind": True, "pairs": True},
+        {"pairs": True, "repair": "upscale"},
+        {"pairs": True, "adversarial": 0.1},
+        {"scale": [3, 3]},
+        {"repair": "paint"},
+        {"noise": {"sigma": -1}},
+    ):
         with pytest.raises(InputError) as caught:
             Options.parse(values, "plan")
         assert caught.value.code == "BAD_PLAN"
@@ -392,3 +350,9 @@ def test_pictures_show_given_made_truth_and_what_is_left(ndim: int, tmp_path: Pa
     assert not np.array_equal(panels[0], panels[1])
     assert set(np.unique(panels[3])) == {128}
     assert solver.draw(posed, None, perfect).shape[1] == rgb.shape[1] * 3 // 4
+    apart = np.zeros(perfect.array.shape, np.float32)
+    apart[..., 3, 5] = 1e6
+    five = np.split(solver.draw(posed, sample, perfect, Image(apart, perfect.geometry)), 5, axis=1)
+    np.testing.assert_array_equal(np.concatenate(five[:4], axis=1), rgb)
+    assert set(np.unique(five[4])) == {0, 255}
+    assert (five[4] == 255).mean() == pytest.approx(1 / (40 * 30))

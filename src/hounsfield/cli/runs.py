@@ -71,7 +71,17 @@ def evaluate(
     ] = None,
     features: Annotated[
         Path | None,
-        typer.Option(help="Of a generator: a classification run by whose features images are compared.", show_default=False),
+        typer.Option(
+            help="Of generation and restoration: a classification run by whose features images are compared.",
+            show_default=False,
+        ),
+    ] = None,
+    downstream: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of restoration: another run, whose score on clean, degraded and restored images is compared.",
+            show_default=False,
+        ),
     ] = None,
     as_json: Json = False,
     device: Device = "auto",
@@ -79,7 +89,8 @@ def evaluate(
     """Measure a run: every figure with its 95% interval by patient."""
     from hounsfield.workflow.evaluate import evaluate as work
 
-    found = work(run, data, split=split, choices=choices, features=features, device=device, console=console())
+    judges: dict[str, Any] = {"features": features, "downstream": downstream}
+    found = work(run, data, split=split, choices=choices, **judges, device=device, console=console())
     if as_json:
         print_json(found.to_json())
         return

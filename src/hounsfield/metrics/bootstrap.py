@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,8 @@ FEW_PATIENTS = 10
 @dataclass(frozen=True)
 class Interval:
     """value: of the measure on all cases; NaN where it has none. low, high: bounds of the interval; NaN where there is none.
-    n: cases that the value rests on. clusters: patients among them. note: what limits the interval, "" for nothing."""
+    n: cases that the value rests on. clusters: patients among them. note: what limits the interval, "" for nothing. draws: (R,)
+    the measure on each replicate, for `difference`; None where none was drawn."""
 
     value: float
     low: float
@@ -36,6 +37,7 @@ class Interval:
     n: int
     clusters: int
     note: str = ""
+    draws: Floats | None = field(default=None, compare=False, repr=False)
 
     @property
     def known(self) -> bool:
@@ -132,6 +134,18 @@ def two_samples(
     return _interval(point, draws, n, min(counts), _about([*patients_a, *patients_b]))
 
 
+def difference(one: Interval, other: Interval, patients: Sequence[str | None]) -> Interval:
+    """`one` less `other`, two measures of the same cases: their replicates drew the same patients, and what moves both alike
+    cancels. patients: (N,) as in `mean`. Raises InputError WRONG_DIMENSION for measures of other cases."""
+    draws: list[Floats] = []
+    if one.draws is not None and other.draws is not None:
+        if (one.n, one.clusters, len(one.draws)) != (other.n, other.clusters, len(other.draws)):
+            found = f"{one.n} and {other.n} cases, {len(one.draws)} and {len(other.draws)} replicates"
+            raise InputError("WRONG_DIMENSION", "difference", found=found, expected="the same", fix="compare the same cases")
+        draws = [one.draws - other.draws]
+    return _interval(one.value - other.value, draws, one.n, one.clusters, _about(patients))
+
+
 def _draws(clusters: int, width: int, replicates: int, seed: int) -> Iterator[Floats]:
     """(R, clusters) counts of how often each cluster was drawn, in pieces of at most CHUNK / width replicates.
 
@@ -149,8 +163,10 @@ def _draws(clusters: int, width: int, replicates: int, seed: int) -> Iterator[Fl
 
 
 def _interval(point: float, draws: list[Floats], n: int, clusters: int, notes: list[str]) -> Interval:
+    every = np.concatenate(draws) if draws else None
+
     def without(reason: str) -> Interval:
-        return Interval(point, math.nan, math.nan, n, clusters, "; ".join([*notes, reason] if reason else notes))
+        return Interval(point, math.nan, math.nan, n, clusters, "; ".join([*notes, reason] if reason else notes), every)
 
     if n == 0:
         return without("no case")
@@ -158,19 +174,19 @@ def _interval(point: float, draws: list[Floats], n: int, clusters: int, notes: l
         return without("" if notes else "no value")
     if clusters == 1:
         return without("one case: no interval" if n == 1 else "one patient: no interval")
-    values = np.concatenate(draws)
-    defined = values[np.isfinite(values)]
-    undefined = len(values) - len(defined)
-    if undefined > MOST_UNDEFINED * len(values):
-        return without(f"{undefined} of {len(values)} replicates have no value: no interval")
+    assert every is not None
+    defined = every[np.isfinite(every)]
+    undefined = len(every) - len(defined)
+    if undefined > MOST_UNDEFINED * len(every):
+        return without(f"{undefined} of {len(every)} replicates have no value: no interval")
     if undefined:
-        notes = [*notes, f"{undefined} of {len(values)} replicates without value left out"]
+        notes = [*notes, f"{undefined} of {len(every)} replicates without value left out"]
     if np.ptp(defined) <= 1e-12 * max(1.0, abs(point)):
         return without("all replicates equal: no interval")
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     if clusters < FEW_PATIENTS:
         notes = [*notes, f"only {clusters} patients: the interval is likely too narrow"]
-    return Interval(point, float(low), float(high), n, clusters, "; ".join(notes))
+    return Interval(point, float(low), float(high), n, clusters, "; ".join(notes), every)
 
 
 def _clusters(patients: Sequence[str | None]) -> Ints:

@@ -70,26 +70,31 @@ def scales(shape: Sequence[int]) -> int:
     return max(1, min(len(WEIGHTS), int(math.log2(max(1.0, min(shape) / (2 * RADIUS + 1)))) + 1))
 
 
-def ms_ssim(truth: Array, restored: Array, peak: float) -> float:
+def ms_ssim(truth: Array, restored: Array, peak: float, where: Array | None = None) -> float:
     """Multi-scale structural similarity (Wang, Simoncelli and Bovik, Asilomar 2003, eq. 7), in [0, 1], 1 for equal images.
 
     Contrast and structure at each scale, luminance at the coarsest alone, to the powers of WEIGHTS; from one scale to the next
     blocks of 2 voxels along each axis are averaged. Where `scales` allows fewer than five, the weights of those left are
-    divided by their sum. A negative mean, which has no such power, counts 0. Window, peak, values and channels as in `ssim`.
+    divided by their sum. A negative mean, which has no such power, counts 0. Window, peak, values and channels as in `ssim`;
+    of a mask, at coarser scales, the blocks that hold a voxel of it.
     """
     _check_peak(peak)
+    inside = None if where is None else _mask(truth, restored, where)
     _check_shapes(truth, restored)
     weights = np.array(WEIGHTS[: scales(truth.shape[1:])])
     weights /= weights.sum()
-    return float(np.mean([_ms_ssim(_floats(x), _floats(y), peak, weights) for x, y in zip(truth, restored, strict=True)]))
+    every = range(len(truth)) if inside is None else [k for k, channel in enumerate(inside) if channel.any()]
+    each = [_ms_ssim(truth[k], restored[k], peak, weights, None if inside is None else inside[k]) for k in every]
+    return float(np.mean(each))
 
 
-def _ms_ssim(x: Floats, y: Floats, peak: float, weights: Floats) -> float:
+def _ms_ssim(x: Array, y: Array, peak: float, weights: Floats, where: Bools | None) -> float:
     value = 1.0
     for scale, weight in enumerate(weights):
         if scale:
+            where = None if where is None else _held(where)
             x, y = _halved(x), _halved(y)
-        inside = _interior(x.shape)
+        inside = _interior(x.shape) if where is None else where
         last = scale == len(weights) - 1
         maps = ((rows, luminance * structure if last else structure) for rows, luminance, structure in _maps(x, y, peak))
         total = sum(float(each[inside[rows]].sum()) for rows, each in maps)
@@ -97,14 +102,15 @@ def _ms_ssim(x: Floats, y: Floats, peak: float, weights: Floats) -> float:
     return value
 
 
-def feature_distance(a: Sequence[Array], b: Sequence[Array]) -> float:
+def feature_distance(a: Sequence[Array], b: Sequence[Array], where: Array | None = None) -> float:
     """Distance of two images by the maps that a network makes of them, 0 for equal ones, at most 4.
 
-    a, b: maps (F, *spatial) of one or more layers, in the same order. At each position the vector of F features is divided by
+    a, b: maps (F, *spatial) of one or more layers, in the same order. where: a mask (*spatial) of the same extent on any grid,
+    non-zero where positions count that it holds a voxel of. At each position the vector of F features is divided by
     its length, and the squares of the differences are summed; averaged over positions, then over layers. This is LPIPS (Zhang
     et al., CVPR 2018, eq. 1) with all weights 1 and a mean over layers in place of the sum: figures of two networks do not
     compare.
-    Raises InputError WRONG_DIMENSION (no maps, or not as many), GRID_MISMATCH, NOT_FINITE.
+    Raises InputError WRONG_DIMENSION (no maps, or not as many), GRID_MISMATCH, NOT_FINITE, NO_FOREGROUND (an empty mask).
     """
     if len(a) != len(b) or not a:
         found = f"{len(a)} and {len(b)} maps"
@@ -112,8 +118,23 @@ def feature_distance(a: Sequence[Array], b: Sequence[Array]) -> float:
     each = []
     for one, other in zip(a, b, strict=True):
         _check_shapes(one, other)
-        each.append(float(((_unit(_floats(one)) - _unit(_floats(other))) ** 2).sum(axis=0).mean()))
+        apart = ((_unit(_floats(one)) - _unit(_floats(other))) ** 2).sum(axis=0)
+        each.append(float(apart.mean() if where is None else apart[_places(where, apart.shape)].mean()))
     return float(np.mean(each))
+
+
+def _places(where: Array, shape: tuple[int, ...]) -> Bools:
+    """(*shape) of the positions, over the same extent, that hold a voxel of the mask or lie in one."""
+    if where.ndim != len(shape):
+        found = f"mask {where.shape}, maps {shape}"
+        raise InputError("GRID_MISMATCH", "mask", found=found, expected="as many axes", fix="give the mask of the image")
+    if not np.any(where):
+        raise _no_voxel()
+    out = np.zeros(shape, dtype=bool)
+    out[tuple((np.argwhere(where) * shape // where.shape).T)] = True
+    middles = [((np.arange(n) + 0.5) * size / n).astype(np.int64) for n, size in zip(shape, where.shape, strict=True)]
+    out |= where[np.ix_(*middles)] != 0
+    return out
 
 
 def _unit(features: Floats) -> Floats:
@@ -178,16 +199,28 @@ def _mask(truth: Array, restored: Array, where: Array | None) -> Bools:
         found = f"mask {where.shape}, image {truth.shape}"
         raise InputError("GRID_MISMATCH", "mask", found=found, expected="one grid", fix="give a mask on the image's grid")
     if not np.any(where):
-        raise InputError("NO_FOREGROUND", "mask", found="no voxel", expected="at least 1", fix="leave the case out")
+        raise _no_voxel()
     return np.broadcast_to(where != 0, truth.shape)
 
 
-def _halved(image: Floats) -> Floats:
+def _no_voxel() -> InputError:
+    return InputError("NO_FOREGROUND", "mask", found="no voxel", expected="at least 1", fix="leave the case out")
+
+
+def _halved(image: Array) -> Floats:
     """Means of blocks of 2 voxels along each axis; an odd last voxel is left out."""
     halves = [n // 2 for n in image.shape]
     even = image[tuple(slice(2 * half) for half in halves)]
     blocks = even.reshape([n for half in halves for n in (half, 2)])
-    return np.asarray(blocks.mean(axis=tuple(range(1, 2 * image.ndim, 2))))
+    return np.asarray(blocks.mean(axis=tuple(range(1, 2 * image.ndim, 2)), dtype=np.float64))
+
+
+def _held(mask: Bools) -> Bools:
+    """Blocks of 2 voxels along each axis that hold one of the mask; of an odd last voxel the block before it."""
+    halves = tuple(n // 2 for n in mask.shape)
+    out = np.zeros(halves, dtype=bool)
+    out[tuple(np.minimum(np.argwhere(mask) // 2, np.array(halves) - 1).T)] = True
+    return out
 
 
 def _slabs(shape: tuple[int, ...]) -> Iterator[slice]:

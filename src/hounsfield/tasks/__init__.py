@@ -102,7 +102,9 @@ class Solver(Protocol):
 @runtime_checkable
 class Posing(Protocol):
     """What a solver has beside, all of it or none, that does not give its network the case as it is: the network is posed a
-    riddle, and the case itself is the answer."""
+    riddle, and the case itself is the answer. channels: of what a user gives."""
+
+    channels: int
 
     def network(self, build: Callable[[int, int], nn.Module]) -> nn.Module:
         """What is trained; build: the plan's model with so many input and output channels."""

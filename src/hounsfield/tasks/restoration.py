@@ -28,22 +28,26 @@ from hounsfield.data.loader import Batch
 from hounsfield.data.prepare import Placement, Prepared, units
 from hounsfield.models.parts.patchgan import Adversaries, PatchCritic
 from hounsfield.tasks import RGB
-from hounsfield.tasks.parts import drawing
+from hounsfield.tasks.parts import as_they_are, drawing
+from hounsfield.tasks.parts.adversarial import frozen
 from hounsfield.tasks.parts.blind import blind_spots
-from hounsfield.tasks.parts.fidelity import Metrics, Riddle
-from hounsfield.tasks.parts.given import Given, beyond_range, composed, placed, without_hole
+from hounsfield.tasks.parts.fidelity import BLIND, PAIRS, Metrics, Riddle
+from hounsfield.tasks.parts.given import Given, beyond_range, composed, divisible, placed, without_hole
 from hounsfield.tasks.parts.losses import structural
+from hounsfield.tasks.parts.pairs import acquisitions
 from hounsfield.tasks.parts.windows import Slab, flips, slabs
 
 KIND = "dense"
 MODEL = "unet"
 TRUTH = "image"
 KEY = (
-    "From left to right: what was given, what was made of it, the truth, and what is left of the difference (grey where there"
-    " is none, black or white where it is a quarter of the grey scale), at the slice where most is left."
+    "From left to right: what was given, what was made of it, the truth, what is left of the difference (grey where there is"
+    " none, black or white where it is a quarter of the grey scale), at the slice where most is left; and, where networks or"
+    " mirrored views can disagree, how far they lie apart (black where they agree, white from a tenth of the grey scale on)."
 )
 THICK = 1.5  # times the finest side from which slices are thick, and resolution is raised across them alone
 ROOM = 1.0  # times the range that was learned that values may lie beyond it, as noise does
+TOLD = 1e-3  # loss of a critic below which it tells all patches apart, and its verdict teaches nothing
 
 
 class Options(core.Options):
@@ -53,6 +57,8 @@ class Options(core.Options):
     structure: weight of 1 - SSIM beside the mean absolute error. adversarial: weight of a critic of patches beside both.
     blind: the images are noisy themselves, and every voxel is learned from its neighbours (noise2void), which takes away what
         is independent from voxel to voxel; `noise` is then of no use.
+    pairs: every image was acquired twice, and the channels of the first acquisition stand before those of the second: each is
+        learned from the other (noise2noise), which takes away what is independent between them. In use one is given.
     """
 
     repair: Literal["denoise", "inpaint", "upscale"] = "denoise"
@@ -63,14 +69,23 @@ class Options(core.Options):
     structure: float = Field(default=0.1, ge=0)
     adversarial: float = Field(default=0.0, ge=0)
     blind: bool = False
+    pairs: bool = False
 
     @model_validator(mode="after")
     def _go_together(self) -> Self:
-        if self.blind and (self.repair != "denoise" or self.adversarial > 0):
-            raise ValueError("blind, which learns nothing but the noise of the images themselves")
+        if self.blind and self.pairs:
+            raise ValueError("blind and pairs, two ways to learn from noisy images")
+        if self.noisy and (self.repair != "denoise" or self.adversarial > 0):
+            name = "blind" if self.blind else "pairs"
+            raise ValueError(f"{name}, which learns nothing but the noise of the images themselves")
         if self.scale is not None and not self.scale[0] < self.scale[1]:
             raise ValueError(f"scale = {list(self.scale)}, which is to rise")
         return self
+
+    @property
+    def noisy(self) -> bool:
+        """Whether the images are learned from as noisy as they are."""
+        return self.blind or self.pairs
 
 
 def targets(dataset: Dataset) -> None:
@@ -117,27 +132,30 @@ def _short(value: float) -> float:
 class Solver:
     """See hounsfield.tasks.Solver and Posing. Raises InputError BAD_PLAN for a plan that changes the images."""
 
+    bounds: Mapping[str, tuple[float, float]] = {"discriminator": (TOLD, float("inf"))}
+
     def __init__(self, plan: core.Plan) -> None:
         assert isinstance(plan.task_options, Options)
         self.plan = plan
         self.options = plan.task_options
-        self.out_channels = self.channels = len(plan.channels)
-        _check(plan, self.options)
+        self.out_channels = self.channels = len(plan.channels) // (2 if self.options.pairs else 1)
+        finer = self.options.repair == "upscale"
+        as_they_are.check(plan, self.options.resolution, finer=finer, pairs=self.options.pairs)
 
     @property
     def holes(self) -> bool:
         return self.options.repair == "inpaint"
 
     def encode(self, sample: Sample, placement: Placement) -> npt.NDArray[np.float32]:
-        """(2 C,) mean and deviation of each channel, by which the case was normalised: they bring noise into its units."""
+        """(2 C,) mean and deviation of each channel of the case, by which it was normalised: they lead back to its units."""
         how = self.plan.normalise
         if all(channel.scope == "dataset" for channel in how):
             return np.array([(channel.mean, channel.std) for channel in how], dtype=np.float32).ravel()
-        array = placement.crop(read_case(sample, self.channels).array)
+        array = placement.crop(read_case(sample, len(how)).array)
         return np.array(units(array, how), dtype=np.float32).ravel()
 
     def blank(self, size: int) -> Tensor:
-        return torch.ones(size, 2 * self.channels)
+        return torch.ones(size, 2 * len(self.plan.channels))
 
     def network(self, build: Callable[[int, int], nn.Module]) -> nn.Module:
         """The plan's model, with a channel more where the holes are; with a critic where there is one."""
@@ -163,18 +181,17 @@ class Solver:
 
         def repair() -> Tensor:
             out = self._made(model, given)
-            if self.options.blind:
-                assert asked is not None
-                return ((out - truth).square() * asked).sum() / (asked.sum() * self.channels).clamp_min(1)
             if asked is not None:
                 out = torch.where(asked, out, truth)
-            wrong = (out - truth).abs()
+            # Of noisy truths the mean square has its least at their mean, which is what is wanted.
+            wrong = (out - truth).square() if self.options.noisy else (out - truth).abs()
             loss = wrong.mean() if asked is None else wrong.sum() / (asked.sum() * self.channels).clamp_min(1)
-            if self.options.structure > 0:
+            if self.options.structure > 0 and not self.options.noisy:
                 loss = loss + self.options.structure * structural(out, truth)
             if self.options.adversarial > 0:
                 made[:] = [out.detach()]
-                loss = loss + self.options.adversarial * (critic(out) - 1).square().mean()
+                with frozen(cast(nn.Module, model.discriminator)):
+                    loss = loss + self.options.adversarial * (critic(out) - 1).square().mean()
             return loss
 
         def judge() -> Tensor:
@@ -191,12 +208,17 @@ class Solver:
         """What is to be added to x, (C, *grid) normalised; the mean of members and mirrored views."""
         return self._slabs(models, x, ())
 
-    def infer_spread(self, models: Sequence[nn.Module], x: Tensor) -> Iterator[Slab]:
-        """(2 C, *grid): what `infer` gives, then the standard deviation over members and all views that are mirrored along the
-        axes of the augmentation. Raises InputError BAD_OPTION where there is one view alone."""
+    def can_disagree(self, members: int) -> bool:
+        """Whether there are several networks, or an axis to mirror."""
+        return members > 1 or bool(self.plan.augment.mirror)
+
+    def infer_spread(self, models: Sequence[nn.Module], x: Tensor, most: int | None = None) -> Iterator[Slab]:
+        """(2 C, *grid): what `infer` gives, then the standard deviation over members and views: those of the plan, and `most`
+        at most (None: all) of the others that are mirrored along axes of the augmentation. Raises InputError BAD_OPTION where
+        there is one view alone."""
         mirrored = self.plan.inference.model_copy(update={"mirror": True})
         own, every = (flips(self.plan.model_copy(update={"inference": how})) for how in (self.plan.inference, mirrored))
-        if len(models) * len(every) < 2:
+        if not self.can_disagree(len(models)):
             raise InputError(
                 "BAD_OPTION",
                 "--uncertainty",
@@ -204,7 +226,7 @@ class Solver:
                 expected="several that can disagree",
                 fix="train again with --seeds 3",
             )
-        return self._slabs(models, x, [axes for axes in every if axes not in own], spread=True)
+        return self._slabs(models, x, [axes for axes in every if axes not in own][:most], spread=True)
 
     def decode(self, raw: Iterable[Slab], prepared: Prepared) -> Image:
         """The image that was given, restored, on its own grid or, of higher resolution, on the finer one of the same extent."""
@@ -227,10 +249,12 @@ class Solver:
             hole = make_holes(1, x.shape[2:], options.holes, draw)
             x = torch.cat([without_hole(x, hole), hole.float()], dim=1)
         elif options.repair == "upscale":
-            x = coarsen(self._divisible(x), options.resolution)
+            x = coarsen(divisible(x, options.resolution), options.resolution)
             along = options.resolution.along(self.plan.ndim)
             kept = tuple(n * (options.resolution.factor if k in along else 1) for k, n in enumerate(x.shape[2:]))
             grid = grid.crop((0,) * grid.ndim, kept).resize(x.shape[2:])
+        elif options.pairs:
+            x = x[:, : self.channels]
         elif not options.blind:
             x = add_noise(x, options.noise, draw)
         return Image(x[0].numpy(), grid, image.meta)
@@ -247,13 +271,14 @@ class Solver:
                 expected="one on the grid of the image" if no_hole else f"{self.channels}, as the plan has",
                 fix="hounsfield restore RUN INPUT --mask MASK" if no_hole else "give the channels that were learned from",
             )
-        given = placed(image, self.channels, self.plan.normalise, self._finer(), device)
-        beyond_range(given.image.array, self.plan.normalise, ROOM)
+        how = self.plan.normalise[: self.channels]
+        given = placed(image, self.channels, how, self._finer(), device)
+        beyond_range(given.image.array, how, ROOM)
         return given
 
     def riddle(self, sample: Sample) -> Riddle:
         """The sample as it is posed, and its truth."""
-        image = read_case(sample, self.channels)
+        image = read_case(sample, len(self.plan.channels))
         posed = self.pose(image, sample)
         given, hole = torch.from_numpy(posed.array[: self.channels])[None], None
         if self.holes:
@@ -261,19 +286,23 @@ class Solver:
             given = fill(given, torch.from_numpy(hole)[None, None])
         elif self._finer() is not None:
             given = refine(given, self.options.resolution)
-        truth = image.canonical().array[(slice(None), *(slice(n) for n in given.shape[2:]))]
+        # Of two acquisitions the second.
+        truth = image.canonical().array[(slice(-self.channels, None), *(slice(n) for n in given.shape[2:]))]
         return Riddle(truth.astype(np.float32), given[0].numpy(), hole)
 
     def metrics(self) -> Metrics:
-        return Metrics(self.riddle, self.options.scale, self.options.blind)
+        note = BLIND if self.options.blind else PAIRS if self.options.pairs else ""
+        return Metrics(self.riddle, self.options.scale, note)
 
-    def draw(self, image: Image, sample: Sample | None, prediction: Prediction) -> RGB:
+    def draw(self, image: Image, sample: Sample | None, prediction: Prediction, spread: Image | None = None) -> RGB:
+        """spread: of the prediction, on its grid."""
         assert isinstance(prediction, Image)
         x = torch.from_numpy(np.array(image.canonical().array[: self.channels], dtype=np.float32, order="C"))[None]
         given = (x if self._finer() is None else refine(x, self.options.resolution))[0].numpy()
         truth = None if sample is None else self.riddle(sample).truth
         across = self.options.resolution.along(self.plan.ndim) if self._finer() is not None else ()
-        return drawing.side_by_side(prediction.canonical(), given, truth, across)
+        apart = None if spread is None else spread.canonical().array
+        return drawing.side_by_side(prediction.canonical(), given, truth, across, apart)
 
     def write(self, prediction: Prediction, sample: Sample, folder: Path) -> Path:
         """`<id>.png` for pictures whose values a PNG holds, else `<id>.nii.gz`, in the source's values."""
@@ -290,26 +319,14 @@ class Solver:
     def _finer(self) -> Resolution | None:
         return self.options.resolution if self.options.repair == "upscale" else None
 
-    def _divisible(self, x: Tensor) -> Tensor:
-        """(B, C, *spatial) less what is left over at the ends of the axes along which `factor` voxels become one."""
-        factor, along = self.options.resolution.factor, self.options.resolution.along(self.plan.ndim)
-        if any(x.shape[2 + axis] < factor for axis in along):
-            raise InputError(
-                "TOO_FEW",
-                "image",
-                found=f"{tuple(x.shape[2:])} voxels",
-                expected=f"at least {factor} along the axes {list(along)}",
-                fix="leave such images out",
-            )
-        kept = [slice(n // factor * factor if k in along else n) for k, n in enumerate(x.shape[2:])]
-        return x[(slice(None), slice(None), *kept)]
-
     def _posed(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor | None]:
         """Given (B, C or C + 1, *patch), truth (B, C, *patch), and where (B, 1, *patch) it is asked for; normalised."""
         clean, options = batch.image, self.options
         if options.blind:
             given, asked = blind_spots(clean)
             return given, clean, asked
+        if options.pairs:
+            return *acquisitions(clean, batch.target), None
         if self.holes:
             hole = make_holes(len(clean), clean.shape[2:], options.holes, None, clean.device)
             return torch.cat([fill(clean, hole), hole.float()], dim=1), clean, hole
@@ -318,11 +335,13 @@ class Solver:
         mean, std = batch.target.float().reshape(len(clean), self.channels, 2, *[1] * (clean.ndim - 2)).unbind(2)
         source = clean * std + mean
         noisy = add_noise(source, options.noise)
-        if any(how.scope == "case" for how in self.plan.normalise):
+        cases = [how.scope == "case" for how in self.plan.normalise]
+        if any(cases):
             # In use a case is normalised by what it is with its noise.
+            own = torch.tensor(cases, device=clean.device).reshape(-1, *[1] * (clean.ndim - 2))
             noise = (noisy - source).flatten(2)
-            mean = mean + noise.mean(2).reshape(mean.shape)
-            std = (std.square() + noise.var(2, correction=0).reshape(std.shape)).sqrt()
+            mean = torch.where(own, mean + noise.mean(2).reshape(mean.shape), mean)
+            std = torch.where(own, (std.square() + noise.var(2, correction=0).reshape(std.shape)).sqrt(), std)
         return (noisy - mean) / std, (source - mean) / std, None
 
     def _made(self, model: nn.Module, given: Tensor) -> Tensor:
@@ -342,8 +361,11 @@ class Solver:
             mean = views[: len(own) * len(models)].mean(dim=0)
             return torch.cat([mean, views.std(dim=0, correction=0)], dim=1) if spread else mean
 
-        outputs = self.channels * (2 if spread else 1)
-        return slabs(change, x[0], self.plan.patch, self.plan.inference.overlap, outputs, device)
+        outputs, finer = self.channels * (2 if spread else 1), self._finer()
+        # As in training, a window begins where a coarse voxel does.
+        along = () if finer is None else finer.along(self.plan.ndim)
+        of = [self.options.resolution.factor if k in along else 1 for k in range(self.plan.ndim)]
+        return slabs(change, x[0], self.plan.patch, self.plan.inference.overlap, outputs, device, of)
 
 
 def _view(model: nn.Module, axes: tuple[int, ...], window: Tensor) -> Tensor:
@@ -351,37 +373,3 @@ def _view(model: nn.Module, axes: tuple[int, ...], window: Tensor) -> Tensor:
     if not axes:  # a flip along no axis is a copy
         return cast(Tensor, model(window)).float()
     return cast(Tensor, model(window.flip(axes))).float().flip(axes)
-
-
-def _check(plan: core.Plan, options: Options) -> None:
-    """Raises InputError BAD_PLAN."""
-    resolution = options.resolution
-    axes, factor = resolution.along(plan.ndim), resolution.factor
-    uneven = [p for k, p in enumerate(plan.patch) if k in axes and p % factor]
-    whole = [-(-p // factor) * factor if k in axes else p for k, p in enumerate(plan.patch)]
-    for key, wrong, found, expected, fix in (
-        ("grid", plan.grid != core.Grid(), "voxels or sizes that the images do not have", "null: each image as it is", "null"),
-        (
-            "normalise",
-            any(how.scope == "histogram" for how in plan.normalise),
-            "scope histogram, which bends the values",
-            "case or dataset",
-            '--set normalise.0.scope="case"',
-        ),
-        (
-            "task_options.resolution.axes",
-            max(axes) >= plan.ndim or len(set(axes)) < len(axes),
-            f"{list(axes)} in {plan.ndim}D",
-            f"different axes from 0 to {plan.ndim - 1}",
-            "name each axis once",
-        ),
-        (
-            "patch",
-            options.repair == "upscale" and bool(uneven),
-            f"{list(plan.patch)}",
-            f"multiples of {factor} along the axes {list(axes)}",
-            f"--set patch={whole}",
-        ),
-    ):
-        if wrong:
-            raise InputError("BAD_PLAN", key, found=found, expected=expected, fix=fix)

@@ -26,6 +26,7 @@ from hounsfield.workflow.generate import save_picture
 from hounsfield.workflow.predict import Predictor, cases_of
 from hounsfield.workflow.run import Run, as_planned, read_json, write_json
 from hounsfield.workflow.sets import Beside, measure_sets, trained
+from hounsfield.workflow.usefulness import Downstream, Likeness, More, taught
 
 SHOWN = {  # by the pictures of a generator, as their files say
     "real": "real images",
@@ -77,6 +78,7 @@ def evaluate(
     split: str | None = None,
     choices: Choices = DEFAULT,
     features: str | Path | None = None,
+    downstream: str | Path | None = None,
     device: str = "auto",
     console: Console = SILENT,
 ) -> Evaluation:
@@ -85,22 +87,25 @@ def evaluate(
     read that leave one; the run's own data are read as for its training where nothing else is chosen.
 
     Another dataset's classes are those of the plan by name; masks also by value where the names differ. features: of a
-    generator, a classification run by whose features images are compared; None: see `sets.Beside`.
-    Raises InputError TOO_FEW, NOT_A_RUN, BAD_LABEL.
+    generator or a restoration, a classification run by whose features images are compared; None: of a generator see
+    `sets.Beside`. downstream: of a restoration, a run whose figure on restored images is compared with that on clean ones.
+    Raises InputError TOO_FEW, NOT_A_RUN, BAD_LABEL, BAD_OPTION, UNSUPPORTED_PAIR (a run that cannot judge these images).
     """
     opened = run if isinstance(run, Run) else Run(run)
-    trained = Path(opened.record["data"])
-    path = trained if data is None else Path(data)
-    own = path.resolve() == trained.resolve()
+    _refuse_useless(opened, features, downstream)
+    trained_on = Path(opened.record["data"])
+    path = trained_on if data is None else Path(data)
+    own = path.resolve() == trained_on.resolve()
     dataset = opened.dataset(choices) if own else as_planned(open_dataset(path, choices=choices), opened.plan)
     for note in () if own else dataset.notes:
         console.say(f"  {note}")
     TASKS.load(opened.plan.task).targets(dataset)
     dataset = _in_classes_of(opened.plan, dataset)
+    more = _more(opened, path, own, features, downstream, choices, device)
     if split is None and own:
         split = "test" if opened.split.test else "folds" if opened.split.folds else "val"
     if split == "folds" and own and opened.split.folds:
-        return measure_folds(opened, dataset.select(opened.split.train).samples, choose_device(device), console)
+        return measure_folds(opened, dataset.select(opened.split.train).samples, choose_device(device), console, more)
     if split is None and any(s.split == "test" for s in dataset.samples):
         split = "test"
     samples = cases_of(dataset, opened, split)
@@ -111,28 +116,55 @@ def evaluate(
     part = split if own and split else f"another {name}" if name in uses else name
     used = uses[part] if own and split else "another dataset"
     beside = _beside(opened, dataset if own else None, part, features, choices, device)
-    return measure(Predictor(opened, device), samples, part, used, console, beside)
+    return measure(Predictor(opened, device), samples, part, used, console, beside, more)
+
+
+def _refuse_useless(run: Run, features: str | Path | None, downstream: str | Path | None) -> None:
+    """Raises InputError BAD_OPTION for what the run has no use for."""
+    compared = run.plan.task == "restoration" or TASKS.load(run.plan.task).KIND == "generator"
+    for option, value, fits, expected in (
+        ("--features", features, compared, "one of generation or restoration, whose images are compared by features"),
+        ("--downstream", downstream, run.plan.task == "restoration", "one of restoration, whose images another run can use"),
+    ):
+        if value is not None and not fits:
+            found = f"a run of {run.plan.task}"
+            raise InputError("BAD_OPTION", option, found=found, expected=expected, fix=f"leave {option} out")
+
+
+def _more(
+    run: Run,
+    path: Path,
+    own: bool,
+    features: str | Path | None,
+    downstream: str | Path | None,
+    choices: Choices,
+    device: str,
+) -> list[More]:
+    """What restored images are measured by beside. path: of the data, own: those of the run. Raises what a task's `targets`
+    does where the data have no labels for the other run."""
+    if run.plan.task != "restoration":
+        return []
+    more: list[More] = [] if features is None else [Likeness(run, Run(features), device)]
+    if downstream is not None:
+        other = Run(downstream)
+        labelled = run.dataset(choices, other.plan) if own else as_planned(open_dataset(path, choices=choices), other.plan)
+        TASKS.load(other.plan.task).targets(labelled)
+        labelled = _in_classes_of(other.plan, labelled)
+        more.append(Downstream(run, other, labelled.samples, taught(other, path), device))
+    return more
 
 
 def _beside(
     run: Run, own: Dataset | None, part: str, features: str | Path | None, choices: Choices, device: str
 ) -> Beside | None:
     """What a generator is measured with, None for other tasks. own: the run's data where they were read. Raises InputError
-    BAD_OPTION for features of a run that has none, NOT_FOUND where the run's data have moved."""
-    if TASKS.load(run.plan.task).KIND == "generator":
-        data = own or run.dataset(choices)
-        train, val = (data.select(ids).samples if ids else () for ids in (run.split.train, run.split.val))
-        spare = () if part in ("val", "train") else val
-        return Beside(train, spare, None if features is None else trained(Run(features), run, device))
-    if features is not None:
-        raise InputError(
-            "BAD_OPTION",
-            "--features",
-            found=f"a run of {run.plan.task}",
-            expected="one of generation, whose images are compared by features",
-            fix="leave --features out",
-        )
-    return None
+    NOT_FOUND where the run's data have moved."""
+    if TASKS.load(run.plan.task).KIND != "generator":
+        return None
+    data = own or run.dataset(choices)
+    train, val = (data.select(ids).samples if ids else () for ids in (run.split.train, run.split.val))
+    spare = () if part in ("val", "train") else val
+    return Beside(train, spare, None if features is None else trained(Run(features), run, device))
 
 
 def _in_classes_of(plan: Plan, dataset: Dataset) -> Dataset:
@@ -182,36 +214,49 @@ def measure(
     used_for: str,
     console: Console,
     beside: Beside | None = None,
+    more: Sequence[More] = (),
 ) -> Evaluation:
-    """Predict and score every sample; of a generator compare as many of its images with the samples, and with what lies
-    `beside`."""
+    """Predict and score every sample, by what there is `more`, too; of a generator compare as many of its images with the
+    samples, and with what lies `beside`."""
     if TASKS.load(predictor.plan.task).KIND == "generator":
         found = measure_sets(predictor, samples, beside or Beside(), console)
         headline = predictor.solver.metrics().headline
         return Evaluation(predictor.plan.task, part, used_for, dict(found.figures), tuple(found.rows), headline, found.pictures)
-    return _measure(lambda sample: predictor, samples, part, used_for, console)
+    return _measure(lambda sample: predictor, samples, part, used_for, console, more)
 
 
-def measure_folds(run: Run, samples: Sequence[Sample], device: torch.device, console: Console) -> Evaluation:
+def measure_folds(
+    run: Run, samples: Sequence[Sample], device: torch.device, console: Console, more: Sequence[More] = ()
+) -> Evaluation:
     """Predict and score every sample by the members of its fold, which did not train on it."""
     folds = run.split.folds
     predictors = [Predictor.of(run.plan, run.models(device, fold)) for fold in range(len(folds))]
     of = {name: predictor for predictor, fold in zip(predictors, folds, strict=True) for name in fold}
-    return _measure(lambda sample: of[sample.id], samples, "folds", "development", console)
+    return _measure(lambda sample: of[sample.id], samples, "folds", "development", console, more)
 
 
 def _measure(
-    predictor_of: Callable[[Sample], Predictor], samples: Sequence[Sample], part: str, used_for: str, console: Console
+    predictor_of: Callable[[Sample], Predictor],
+    samples: Sequence[Sample],
+    part: str,
+    used_for: str,
+    console: Console,
+    more: Sequence[More],
 ) -> Evaluation:
     if not samples:
         raise InputError("TOO_FEW", part, found="no case", expected="at least one", fix="choose another part")
     first = predictor_of(samples[0])
     metrics = first.solver.metrics()
-    rows: list[Row] = [
-        {"id": sample.id, "patient": sample.patient or "", **metrics.case(sample, predictor_of(sample).examine(sample))}
-        for sample in track(console, f"evaluating {part}", samples)
-    ]
-    summary = dict(metrics.summary(rows, [s.patient for s in samples]))
+    every: list[More] = [metrics, *more]
+    rows: list[Row] = []
+    for sample in track(console, f"evaluating {part}", samples):
+        prediction = predictor_of(sample).examine(sample)
+        row: dict[str, float | str] = {"id": sample.id, "patient": sample.patient or ""}
+        for measured in every:
+            row |= measured.case(sample, prediction)
+        rows.append(row)
+    patients = [s.patient for s in samples]
+    summary = {name: figure for measured in every for name, figure in measured.summary(rows, patients).items()}
     return Evaluation(first.plan.task, part, used_for, summary, tuple(rows), metrics.headline)
 
 

@@ -334,7 +334,7 @@ def _stop_diverged(member: Member, state: State, batch: Batch, losses: Mapping[s
             expected=f"from {low:g} to {high:g}: one player has won, and the others learn nothing any more",
             fix=f"a lower rate with --set training.lr=..., more images, or another model with --model{kept}",
         )
-    of = f" of the {player}" if len(losses) > 1 else ""
+    of = "" if player == "model" else f" of the {player}"
     raise DivergedError(
         "NAN_LOSS",
         member.folder,

@@ -19,7 +19,7 @@ from hounsfield.core.image import Image
 from hounsfield.core.plan import Plan
 from hounsfield.core.prediction import ClassScores, Prediction
 from hounsfield.core.sample import Sample
-from hounsfield.tasks import RGB, TASKS, Row
+from hounsfield.tasks import RGB, TASKS, Row, restoration
 from hounsfield.tasks.parts import drawing
 from hounsfield.workflow.console import Console, track
 from hounsfield.workflow.device import choose_device
@@ -85,6 +85,7 @@ class _Drawn:
     sample: Sample
     image: Image
     prediction: Prediction
+    rgb: RGB
 
 
 def gallery(
@@ -201,13 +202,20 @@ def _predictors(run: Run, device: str, folds: Sequence[Sequence[str]]) -> Callab
 
 def _drawn(predictor_of: Callable[[str], Predictor], title: str, row: Row, sample: Sample) -> _Drawn:
     predictor = predictor_of(sample.id)
-    image = predictor.pose(sample)
-    return _Drawn(predictor, title, row, sample, image, predictor(image))
+    image, solver = predictor.pose(sample), predictor.solver
+    prediction: Prediction
+    if isinstance(solver, restoration.Solver) and solver.can_disagree(len(predictor.models)):
+        # One view more than is averaged anyway, at most: what a picture takes was set aside for those.
+        prediction, spread = predictor.spread(image, most=1)
+        rgb = solver.draw(image, sample, prediction, spread)
+    else:
+        prediction = predictor(image)
+        rgb = solver.draw(image, sample, prediction)
+    return _Drawn(predictor, title, row, sample, image, prediction, rgb)
 
 
 def _case(plan: Plan, headline: str, case: _Drawn) -> Picture:
-    caption = describe(case.row, headline, plan.classes)
-    return _picture(case, caption, case.predictor.solver.draw(case.image, case.sample, case.prediction))
+    return _picture(case, describe(case.row, headline, plan.classes), case.rgb)
 
 
 def _heat(plan: Plan, case: _Drawn) -> Picture:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hounsfield.core.errors import InputError
 from hounsfield.core.image import Image
@@ -19,7 +20,8 @@ from hounsfield.data.dataset import Dataset, ImageFile
 from hounsfield.data.prepare import CPU, Prepared, prepare
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, Choices
-from hounsfield.tasks import TASKS, Posing, segmentation
+from hounsfield.tasks import TASKS, Posing, restoration, segmentation
+from hounsfield.tasks.parts.given import Given, composed
 from hounsfield.workflow import box_results, results
 from hounsfield.workflow.console import SILENT, Console, track
 from hounsfield.workflow.device import choose_device, memory_guard
@@ -52,20 +54,39 @@ class Predictor:
 
     def __call__(self, case: Image | Sample | str | Path) -> Prediction:
         """The prediction on the source's own grid, in the source's values. Raises InputError for what cannot be read."""
-        return self._decoded(case, self.solver.decode)
+        return self._decoded(case, self.solver.infer, self.solver.decode)
 
     def maps(self, case: Image | Sample | str | Path) -> Image:
         """Of a segmentation the classes' probabilities, (K, *grid) on the source's own grid, times 255 as uint8."""
         assert isinstance(self.solver, segmentation.Solver)
-        return self._decoded(case, self.solver.maps)
+        return self._decoded(case, self.solver.infer, self.solver.maps)
 
-    def _decoded(self, case: Image | Sample | str | Path, decode: Callable[[Any, Prepared], P]) -> P:
+    def spread(self, case: Image | Sample | str | Path, most: int | None = None) -> tuple[Image, Image]:
+        """Of a restoration the image, and beside it how far networks and mirrored views lie apart: float32, the standard
+        deviation in the source's units. most: mirrored views beside those of the plan, None for all. Raises InputError
+        BAD_OPTION where there is one view alone."""
+        assert isinstance(self.solver, restoration.Solver)
+
+        def decode(raw: Any, prepared: Prepared) -> tuple[Image, Image]:
+            assert isinstance(prepared, Given)
+            image, apart = composed(raw, prepared)
+            assert apart is not None
+            return image, apart
+
+        return self._decoded(case, partial(self.solver.infer_spread, most=most), decode)
+
+    def _decoded(
+        self,
+        case: Image | Sample | str | Path,
+        infer: Callable[[Sequence[nn.Module], Tensor], Any],
+        decode: Callable[[Any, Prepared], P],
+    ) -> P:
         prepared = self.prepare(self.read(case))
         with (
             torch.inference_mode(),
             memory_guard("predict", "use a smaller window with --set patch=... at training, or another machine"),
         ):
-            return decode(self.solver.infer(self.models, prepared.tensor[None]), prepared)
+            return decode(infer(self.models, prepared.tensor[None]), prepared)
 
     def examine(self, sample: Sample) -> Prediction:
         """What is measured of a sample: the prediction of it, or of what the task poses in its place."""
@@ -73,17 +94,18 @@ class Predictor:
 
     def pose(self, sample: Sample) -> Image:
         """What the network is given of a sample when it is measured: its image, or what the task makes of it."""
-        image = self.read(sample)
-        return self.solver.pose(image, sample) if isinstance(self.solver, Posing) else image
+        if isinstance(self.solver, Posing):
+            return self.solver.pose(read_case(sample, len(self.plan.channels)), sample)
+        return self.read(sample)
 
     def read(self, case: Image | Sample | str | Path) -> Image:
-        """All channels of the case."""
+        """All channels of a case that somebody gives."""
         if isinstance(case, Image):
             return case
         if not isinstance(case, Sample):
             path = Path(case)
             case = Sample(path.name, (ImageFile(path),))
-        return read_case(case, len(self.plan.channels))
+        return read_case(case, self.solver.channels if isinstance(self.solver, Posing) else len(self.plan.channels))
 
     def prepare(self, image: Image) -> Prepared:
         """The image on the model grid. Raises InputError WRONG_DIMENSION, CHANNELS, and what the task raises."""

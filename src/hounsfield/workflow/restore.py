@@ -24,14 +24,11 @@ from hounsfield.data.metal import metal_mask
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, FORMATS, Choices
 from hounsfield.tasks import restoration
-from hounsfield.tasks.parts.given import Given, composed
 from hounsfield.workflow.console import SILENT, Console, first_few, track
-from hounsfield.workflow.device import memory_guard
 from hounsfield.workflow.predict import Predictor, refuse_collisions
 from hounsfield.workflow.run import Run
 
 FINDERS: Final = {"text": text_mask, "metal": metal_mask}
-SMALLER: Final = "use smaller windows with --set patch=... at training, or another machine"
 
 
 @dataclass(frozen=True)
@@ -113,18 +110,23 @@ def restore_one(predictor: Predictor, image: Image, mask: Image | None = None, w
     """One image; mask: not 0 in its holes, on its grid. Raises as `restore`."""
     solver = predictor.solver
     assert isinstance(solver, restoration.Solver)
-    given = predictor.prepare(image if mask is None else with_hole(image, mask))
-    assert isinstance(given, Given)
-    with torch.inference_mode(), memory_guard("restore", SMALLER):
-        raw = (solver.infer_spread if wanted.uncertainty else solver.infer)(predictor.models, given.tensor[None])
-        made, apart = composed(raw, given)
+    given = image if mask is None else with_hole(image, mask)
+    apart: Image | None = None
+    if wanted.uncertainty:
+        made, apart = predictor.spread(given)
+    else:
+        prediction = predictor(given)
+        assert isinstance(prediction, Image)
+        made = prediction
     return Restored(made, _residual(solver, image, made) if wanted.residual else None, apart)
 
 
 def source_of(predictor: Predictor, sample: Sample) -> Image:
     """The sample's image. Raises InputError CHANNELS, also for a grey picture where colours were learned: it would come back
     in colours."""
-    image, expected = read_case(sample), len(predictor.plan.channels)
+    solver = predictor.solver
+    assert isinstance(solver, restoration.Solver)
+    image, expected = read_case(sample), solver.channels
     if image.channels < expected:
         raise InputError(
             "CHANNELS",

@@ -80,15 +80,16 @@ class Run:
         """What the run was made from: data path, reader, command, notes (`run.json`)."""
         return read_json(self.root / "run.json")
 
-    def dataset(self, choices: Choices = DEFAULT) -> Dataset:
-        """The data that the run was made from, read as they were then; `choices` go before those of then.
+    def dataset(self, choices: Choices = DEFAULT, plan: Plan | None = None) -> Dataset:
+        """The data that the run was made from, read as they were then; `choices` go before those of then. plan: of another run
+        whose task wants them otherwise.
 
         Raises what `open_dataset` raises, NOT_FOUND where the data have moved.
         """
         record = self.record
         then = Choices.parse(record.get("choices", {}), self.root / "run.json")
         found = open_dataset(Path(record["data"]), record.get("reader"), record.get("patient_regex"), choices.over(then))
-        return as_planned(found, self.plan)
+        return as_planned(found, plan or self.plan)
 
     @property
     def members(self) -> list[Path]:

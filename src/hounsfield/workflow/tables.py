@@ -37,10 +37,12 @@ TITLES: Final = {
     "image_auroc": "AUROC of images",
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
+    "ms_ssim": "MS-SSIM",
     "mae": "Mean absolute error",
     "gain": "PSNR gained (dB)",
     "psnr_given": "PSNR of what was given (dB)",
     "ssim_given": "SSIM of what was given",
+    "ms_ssim_given": "MS-SSIM of what was given",
     "mae_given": "Mean absolute error of what was given",
     **{f"sensitivity_{size}": f"Sensitivity, {size} ones" for size in ("small", "medium", "large")},
     "kid": "KID",
@@ -68,6 +70,7 @@ MEANINGS: Final = {
     "iou": "the overlap of predicted and true region (what they share over their union): 0 none, 1 perfect",
     "psnr": "the range of values over the root mean square error, on a logarithmic scale: 6 dB more is half of the error",
     "ssim": "how alike means, contrasts and patterns of small windows are: 1 for equal images",
+    "ms_ssim": "the same of the image at up to five resolutions",
     "mae": "in the units of the images",
     "gain": "over what the network started from: holes filled smoothly from around them, coarse voxels interpolated",
     "kid": "how far apart generated and real images lie by their features (squared maximum mean discrepancy): 0 where alike",
@@ -196,9 +199,8 @@ def describe(row: Row, headline: str, classes: Sequence[Class]) -> str:
         probability = "" if given is None else f" ({float(given):.2f})"
         return f"truth {row['truth'] or 'none'}, predicted {row['prediction'] or 'none'}{probability}"
     if "gain" in row:
-        return (
-            f"PSNR {float(row['psnr']):.1f} dB, {float(row['gain']):+.1f} dB on what was given; SSIM {float(row['ssim']):.3f}"
-        )
+        psnr, gain, ssim = (float(row[name]) for name in ("psnr", "gain", "ssim"))
+        return f"PSNR {psnr:.1f} dB, {gain:+.1f} dB on what was given; SSIM {ssim:.3f}"
     if "found" in row:
         return f"{row['found']:.0f} found, {row['missed']:.0f} missed, {row['false']:.0f} false"
     if "nearest" in row:

@@ -112,3 +112,25 @@ def test_tiles_stand_side_by_side_in_reading_order() -> None:
         assert (shown[top : top + 4 * factor, left : left + 3 * factor] == k).all()
     assert (shown[-1, -1] == 255).all()
     assert drawing.mosaic(tiles[:1], 8).shape == (4 * factor, 3 * factor, 3)
+
+
+@pytest.mark.parametrize("across", [(), (0,)])
+def test_what_networks_disagree_on_stands_last(across: tuple[int, ...]) -> None:
+    """At the slice where most is left, whatever that shows; white is a tenth of the grey scale."""
+    shape = (6, 12, 10)
+    truth = np.tile(np.linspace(0, 100, 10, dtype=np.float32), (1, 6, 12, 1))
+    made = truth.copy()
+    made[0, 2, 3, 4] += 30
+    spread = np.zeros((1, *shape), np.float32)
+    spread[0, 2, 3, 4], spread[0, 2, 3, 7], spread[0, 5, 11, 0] = 4.95, 20, 20
+    image = Image(made, Geometry.none(shape))
+    plain = drawing.side_by_side(image, truth, truth, across)
+    rgb = drawing.side_by_side(image, truth, truth, across, spread)
+    panels = np.split(rgb, 5, axis=1)
+    np.testing.assert_array_equal(np.concatenate(panels[:4], axis=1), plain)
+    factor = drawing.TALLEST // max(shape[1:] if not across else (6, 10))
+    shown = panels[4][::factor, ::factor, 0].astype(int)
+    low, high = np.percentile(truth, (0.5, 99.5))
+    grey = round(255 * 4.95 / (float(high - low) / 10))
+    assert sorted(np.unique(shown)) == [0, grey, 255]
+    assert (shown == grey).sum() == (shown == 255).sum() == 1

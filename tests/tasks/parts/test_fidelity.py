@@ -33,11 +33,12 @@ def test_equal_and_constant_images_have_finite_figures() -> None:
         found = measure(truth, truth, None, None)
         assert (found["psnr"], found["mae"]) == (SAME, 0)
         assert found["ssim"] == pytest.approx(1)
+        assert found["ms_ssim"] == pytest.approx(1)
 
 
 def test_rows_stand_beside_what_was_given_and_the_best_is_the_closest() -> None:
     riddle = Riddle(TRUTH, TRUTH + 10, None)
-    metrics = Metrics(lambda _: riddle, (0.0, 100.0), blind=False)
+    metrics = Metrics(lambda _: riddle, (0.0, 100.0))
     sample = Sample("a", ())
     grid = Geometry.none((24, 20))
     near, far = (metrics.case(sample, Image(TRUTH + d, grid)) for d in (1, 20))
@@ -46,6 +47,6 @@ def test_rows_stand_beside_what_was_given_and_the_best_is_the_closest() -> None:
     assert metrics.worth(near) > metrics.worth(far)
     figures = metrics.summary([near, far], [None, None])
     assert figures["psnr"].value == pytest.approx((float(near["psnr"]) + float(far["psnr"])) / 2)
-    noted = Metrics(lambda _: riddle, None, blind=True).summary([near, far], ["p", "q"])
+    noted = Metrics(lambda _: riddle, None, BLIND).summary([near, far], ["p", "q"])
     assert all(BLIND in interval.note for interval in noted.values())
     assert metrics.curves([near]) == ()

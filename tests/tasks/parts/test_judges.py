@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -75,3 +77,48 @@ def test_a_classifier_gives_what_its_last_layer_is_given() -> None:
 def test_a_network_without_a_linear_layer_is_refused() -> None:
     with pytest.raises(InputError, match=r"UNSUPPORTED_PAIR mine: .*expected a classifier"):
         judges.classifier("mine", nn.Sequential(nn.Conv2d(1, 1, 3)))
+
+
+def test_layers_are_the_last_maps_of_each_resolution() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1),
+        nn.Tanh(),
+        nn.Conv2d(3, 4, 3, padding=1),
+        nn.Conv2d(4, 5, 3, stride=2, padding=1),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Conv2d(5, 6, 1),
+        nn.Flatten(),
+        nn.Linear(6, 2),
+    ).eval()
+    image = images(1)
+    found = judges.layers("mine", network)
+    with torch.no_grad():
+        fine, coarse = network[:3](image)[0], network[:4](image)[0]
+    maps = found.of(image)
+    assert [m.shape for m in maps] == [(4, 16, 20), (5, 8, 10)], "what a pooled map becomes is no place"
+    for made, expected in zip(maps, (fine, coarse), strict=True):
+        np.testing.assert_allclose(made, expected.double().numpy(), atol=1e-6)
+    assert not any(module._forward_hooks for module in network.modules())
+    assert found.about == f"features of mine ({found.digest})"
+    assert found.digest == judges.classifier("mine", network).digest
+
+
+@pytest.mark.parametrize(("name", "options", "ndim"), [("lenet", {}, 2), ("resnet", {"width": 8, "depth": (1, 1)}, 3)])
+def test_every_classifier_of_convolutions_has_layers(name: str, options: dict[str, Any], ndim: int) -> None:
+    member = MODELS.load(name)
+    network = member.build(member.Options.parse(options, "test"), 1, 2, ndim).eval()
+    image = images(1, ndim)
+    maps = judges.layers(name, network).of(image)
+    assert len(maps) >= 2
+    assert all(np.isfinite(m).all() and m.ndim == ndim + 1 for m in maps)
+
+
+def test_maps_of_one_position_are_better_than_none() -> None:
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(1, 3, 1), nn.Flatten(), nn.Linear(3, 2)).eval()
+    assert [m.shape for m in judges.layers("mine", network).of(images(1))] == [(3, 1, 1)]
+
+
+def test_a_network_without_a_convolution_has_no_layers() -> None:
+    with pytest.raises(InputError, match=r"UNSUPPORTED_PAIR mine: .*without a convolution, which has no maps"):
+        judges.layers("mine", nn.Sequential(nn.Flatten(), nn.Linear(320, 2)))

@@ -51,6 +51,32 @@ def test_windows_cover_everything_and_overlap_enough(size: int, patch: int, over
     assert len(found) == (1 if size <= patch else -(-(size - patch) // step) + 1)
 
 
+@settings(max_examples=60)
+@given(st.integers(1, 60), st.integers(1, 20), st.sampled_from((2, 4)), st.floats(0, 0.9))
+def test_windows_of_coarse_voxels_begin_where_one_begins(size: int, patch: int, of: int, overlap: float) -> None:
+    found = starts(size * of, patch * of, overlap, of)
+    assert found == sorted(set(found))
+    assert all(start % of == 0 for start in found)
+    if size <= patch:
+        assert found == [(size - patch) // 2 * of]
+        return
+    assert (found[0], found[-1]) == (0, (size - patch) * of)
+    assert all(b - a <= patch * of for a, b in pairwise(found)), "no voxel is left out"
+
+
+def test_every_window_of_a_stream_begins_at_a_multiple() -> None:
+    x = torch.arange(44.0).repeat(1, 28, 1)
+    seen: list[int] = []
+
+    def look(window: Tensor) -> Tensor:
+        seen.append(int(window[0, 0, 0, 0]))
+        return window
+
+    out = together(list(slabs(look, x, (12, 16), 0.5, 1, CPU, (2, 4))), (28, 44), 1)
+    assert torch.allclose(out, x)
+    assert set(seen) == {0, 8, 16, 20, 28}
+
+
 @settings(max_examples=40)
 @given(st.data())
 def test_an_identity_gives_back_the_image_and_a_constant_itself(data: st.DataObject) -> None:

@@ -125,13 +125,19 @@ def _fullest(labels: Image) -> int:
 
 
 def side_by_side(
-    made: Image, given: npt.NDArray[np.float32], truth: npt.NDArray[np.float32] | None, across: Sequence[int] = ()
+    made: Image,
+    given: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.float32] | None,
+    across: Sequence[int] = (),
+    spread: npt.NDArray[np.float32] | None = None,
 ) -> RGB:
-    """What was given, what was made of it, the truth where there is one, and what is left between the last two, or was changed:
-    grey for nothing, black and white for a quarter of the grey scale.
+    """What was given, what was made of it, the truth where there is one, what is left between the last two, or was changed
+    (grey for nothing, black and white for a quarter of the grey scale), and the spread where there is one (black for none,
+    white for a tenth of the grey scale).
 
-    made: along canonical axes; given, truth: (C, *spatial) of the same grid. across: axes whose detail was lost. Of a volume
-    the slice with the largest difference: axial, but for detail lost from slice to slice alone, which an axial one cannot show.
+    made: along canonical axes; given, truth, spread: (C, *spatial) of the same grid. across: axes whose detail was lost. Of a
+    volume the slice with the largest difference: axial, but for detail lost from slice to slice alone, which an axial one
+    cannot show.
     """
     array, answer = made.array.astype(np.float32), given if truth is None else truth
     apart = (array - answer).mean(axis=0)
@@ -141,6 +147,7 @@ def side_by_side(
         at = int(np.argmax((apart**2).sum(axis=others)))
         apart = _laid(np.take(apart[None], at, axis + 1), made)[0]
         array, given, answer = (_laid(np.take(part, at, axis + 1), made) for part in (array, given, answer))
+        spread = None if spread is None else _laid(np.take(spread, at, axis + 1), made)
     low, high = np.percentile(answer, (0.5, 99.5))
     span = max(float(high - low), 1e-12)
 
@@ -150,7 +157,9 @@ def side_by_side(
         return enlarge(np.ascontiguousarray(scaled.round().astype(np.uint8).transpose(1, 2, 0)))
 
     shown = [grey(planes, float(low), span) for planes in (given, array, *(() if truth is None else (answer,)))]
-    return np.concatenate([*shown, grey(apart[None], -span / 4, span / 2)], axis=1)
+    shown.append(grey(apart[None], -span / 4, span / 2))
+    shown += [] if spread is None else [grey(spread.mean(axis=0, keepdims=True), 0.0, span / 10)]
+    return np.concatenate(shown, axis=1)
 
 
 def _laid(plane: npt.NDArray[np.float32], of: Image) -> npt.NDArray[np.float32]:

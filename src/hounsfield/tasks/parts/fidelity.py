@@ -1,4 +1,4 @@
-"""How close restored images come to the clean ones, beside how close what was given was: PSNR, SSIM and absolute error."""
+"""How close restored images come to the clean ones, beside how close what was given was: PSNR, SSIM, absolute error."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from hounsfield.metrics import bootstrap, restoration
 from hounsfield.tasks import Curve, Row
 
 Floats = npt.NDArray[np.float32]
-MEASURES = ("psnr", "ssim", "mae")
+MEASURES = ("psnr", "ssim", "ms_ssim", "mae")
 SAME = 100.0  # dB that stand for equal images, whose PSNR is infinite
 BLIND = "the images are noisy themselves: these figures compare with their noise, and say how much was changed"
+PAIRS = "the truth is a second acquisition, noisy itself: without any noise left the gain would be 3 dB"
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,19 +33,19 @@ class Riddle:
 
 
 class Metrics:
-    """PSNR (dB), SSIM and mean absolute error (source units) of what was made, and `_given` of what was given, in the holes
-    alone where there are some.
+    """PSNR (dB), SSIM, MS-SSIM and mean absolute error (source units) of what was made, and `_given` of what was given, in the
+    holes alone where there are some.
 
-    pose: the riddle of a sample. scale: lowest and highest value that PSNR and SSIM refer to, None for each case's own. blind:
-    the truth is as noisy as what was given.
+    pose: the riddle of a sample. scale: lowest and highest value that all but the error refer to, None for each case's own.
+    note: what is said of every figure.
     """
 
     headline = "psnr"
 
-    def __init__(self, pose: Callable[[Sample], Riddle], scale: tuple[float, float] | None, blind: bool) -> None:
+    def __init__(self, pose: Callable[[Sample], Riddle], scale: tuple[float, float] | None, note: str = "") -> None:
         self.pose = pose
         self.scale = scale
-        self.blind = blind
+        self.note = note
 
     def case(self, sample: Sample, prediction: Prediction) -> Row:
         assert isinstance(prediction, Image)
@@ -62,7 +63,7 @@ class Metrics:
     def summary(self, rows: Sequence[Row], patients: Sequence[str | None]) -> Mapping[str, bootstrap.Interval]:
         names = [*MEASURES, "gain", *(f"{name}_given" for name in MEASURES)]
         found = {name: bootstrap.mean([float(r[name]) for r in rows], patients) for name in names}
-        return {name: interval.noted(BLIND) for name, interval in found.items()} if self.blind else found
+        return {name: interval.noted(self.note) for name, interval in found.items()}
 
 
 def measure(
@@ -77,5 +78,6 @@ def measure(
     return {
         "psnr": found if math.isfinite(found) else SAME,
         "ssim": restoration.ssim(a, b, peak, hole),
+        "ms_ssim": restoration.ms_ssim(a, b, peak, hole),
         "mae": restoration.mae(a, b, hole),
     }

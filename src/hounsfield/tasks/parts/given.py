@@ -90,6 +90,22 @@ def without_hole(x: Tensor, hole: Tensor) -> Tensor:
     return torch.where(hole, mean, x)
 
 
+def divisible(x: Tensor, how: Resolution) -> Tensor:
+    """(B, C, *spatial) less what is left over at the ends of the axes along which `factor` voxels become one. Raises InputError
+    TOO_FEW where nothing is left."""
+    factor, along = how.factor, how.along(x.ndim - 2)
+    if any(x.shape[2 + axis] < factor for axis in along):
+        raise InputError(
+            "TOO_FEW",
+            "image",
+            found=f"{tuple(x.shape[2:])} voxels",
+            expected=f"at least {factor} along the axes {list(along)}",
+            fix="leave such images out",
+        )
+    kept = [slice(n // factor * factor if k in along else n) for k, n in enumerate(x.shape[2:])]
+    return x[(slice(None), slice(None), *kept)]
+
+
 def beyond_range(array: npt.NDArray[Any], normalise: Sequence[Normalise], room: float) -> None:
     """Raises InputError VALUE_RANGE where a channel (*spatial) has values that lie further from the range that was learned
     than `room` times its width; of channels that each case scales by itself none does."""

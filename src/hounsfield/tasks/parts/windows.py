@@ -26,13 +26,14 @@ def flips(plan: Plan) -> list[tuple[int, ...]]:
     return list(chain.from_iterable(combinations(axes, k) for k in range(len(axes) + 1)))
 
 
-def starts(size: int, patch: int, overlap: float) -> list[int]:
+def starts(size: int, patch: int, overlap: float, of: int = 1) -> list[int]:
     """First indices of windows that cover [0, size), evenly spaced, neighbours overlapping by at least `overlap` of a patch.
-    A smaller image lies in the middle of its one window, as it does in training."""
+    A smaller image lies in the middle of its one window, as it does in training. of: whose multiples they are, as size and
+    patch then must be; where that is not 1, they are as even and overlap as much as that allows."""
     if size <= patch:
-        return [(size - patch) // 2]
+        return [(size - patch) // 2 // of * of]
     count = -(-(size - patch) // max(1, int(patch * (1 - overlap)))) + 1
-    return [round(k * (size - patch) / (count - 1)) for k in range(count)]
+    return sorted({round(k * (size - patch) / (count - 1) / of) * of for k in range(count)})
 
 
 def gaussian(patch: Sequence[int], device: torch.device) -> Tensor:
@@ -46,16 +47,23 @@ def gaussian(patch: Sequence[int], device: torch.device) -> Tensor:
 
 
 def slabs(
-    model: Callable[[Tensor], Tensor], x: Tensor, patch: Sequence[int], overlap: float, channels: int, device: torch.device
+    model: Callable[[Tensor], Tensor],
+    x: Tensor,
+    patch: Sequence[int],
+    overlap: float,
+    channels: int,
+    device: torch.device,
+    of: Sequence[int] | None = None,
 ) -> Iterator[Slab]:
-    """Blended outputs of `model` over x (C, *grid), finished slab by slab.
+    """Blended outputs of `model` over x (C, *grid), finished slab by slab. of: along each axis what windows begin at multiples
+    of, as `starts` takes it; None for 1.
 
     model: (1, C, *patch) on `device` -> (1, channels, *patch). Smaller inputs are padded by their border on both sides. Yields
     values (channels, d, h, ...) float32 whose slabs cover the grid along axis 0; where the accumulator would pass its limit,
     once per tile along axis 1, with tiles that share one row.
     """
     size = x.shape[1:]
-    grid = [starts(s, p, overlap) for s, p in zip(size, patch, strict=True)]
+    grid = [starts(s, p, overlap, k) for s, p, k in zip(size, patch, of or (1,) * len(size), strict=True)]
     weight = gaussian(patch, device)
     for first, last in _tiles(size, patch, channels):
         yield from _stream(model, x, patch, grid, weight, channels, (first, last), device)
