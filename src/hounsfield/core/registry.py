@@ -16,11 +16,11 @@ M = TypeVar("M")
 API = 1
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
-    """A sentence that helps after a typo: the nearest name, or all of them."""
+def nearest(name: str, names: Iterable[str], otherwise: str = "") -> str:
+    """A sentence that helps after a typo: the nearest name, else what to do `otherwise`, or all of them."""
     known = sorted(names)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(known)}"
+    return f"did you mean {close[0]!r}?" if close else otherwise or f"choose one of {', '.join(known)}"
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from importlib import resources
 from typing import Any
 
 from hounsfield.core.errors import InputError
+from hounsfield.core.registry import nearest
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,12 @@ def find(name: str) -> Published:
     known = published()
     if name.lower() in known:
         return known[name.lower()]
-    near = difflib.get_close_matches(name.lower(), known, n=1)
     raise InputError(
         "UNKNOWN_MEMBER",
         f"dataset {name!r}",
         found="no dataset of this name",
         expected="one that hounsfield fetch --list shows",
-        fix=f"did you mean {near[0]!r}?" if near else "look at the list",
+        fix=nearest(name.lower(), known, "look at the list"),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from hounsfield.core.errors import InputError
 from hounsfield.core.plan import Class
 from hounsfield.core.registry import nearest
+from hounsfield.data.checks import abridged
 from hounsfield.data.dataset import Dataset, name_classes
 from hounsfield.io.yaml import load_yaml
 
@@ -57,14 +58,14 @@ class LabelMapping:
         if lacking:
             raise _bad(
                 where,
-                f"no entry for {_listed(lacking)}",
+                f"no entry for {abridged(lacking)}",
                 f"every label of {name}",
                 f"add {lacking[0].rpartition(' ')[0]}: CLASS, or null for what is no class",
             )
         if left:
             have = [text for c in dataset.classes for text in (c.name, str(c.value))]
             first = next(iter(left))
-            raise _bad(where, f"{first!r}, which is no label of {name}", f"one of {_listed(have)}", nearest(first, have))
+            raise _bad(where, f"{first!r}, which is no label of {name}", f"one of {abridged(have)}", nearest(first, have))
         known = {k for k in found.values() if k is not None} | {index[text] for text in labels.known}
         if not known:
             raise _bad(where, "no label that is a class", "at least one", f"map a label, or leave {name} out")
@@ -105,7 +106,7 @@ def read_mapping(file: Path) -> LabelMapping:
 def _class(name: str, classes: Iterable[str], where: str) -> str:
     known = list(classes)
     if name not in known:
-        raise _bad(where, f"{name!r}", f"one of the classes {_listed(known)}", nearest(name, known))
+        raise _bad(where, f"{name!r}", f"one of the classes {abridged(known)}", nearest(name, known))
     return name
 
 
@@ -140,11 +141,6 @@ def _keys(values: Mapping[Any, Any], known: Iterable[str], where: str, needed: I
 def _text(value: object) -> str:
     """YAML reads 1 as a number and yes as a truth."""
     return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
-
-
-def _listed(names: Iterable[str]) -> str:
-    every = list(names)
-    return ", ".join(every[:10]) + (f" and {len(every) - 10} more" if len(every) > 10 else "")
 
 
 def _bad(where: str, found: str, expected: str, fix: str) -> InputError:
