@@ -126,6 +126,24 @@ class ResidualBlock(nn.Module):
         return out
 
 
+Block = type[ConvBlock] | type[ResidualBlock]
+
+
+def in_a_row(
+    style: Style,
+    block: Block,
+    in_channels: int,
+    width: int,
+    kernel: Sequence[int],
+    step: Sequence[int],
+    count: int,
+) -> nn.Module:
+    """`count` blocks, of which the first takes the step."""
+    layers = [block(style, in_channels, width, kernel, step)]
+    layers += [block(style, width, width, kernel, (1,) * len(kernel)) for _ in range(count - 1)]
+    return nn.Sequential(*layers)
+
+
 def initialise(network: nn.Module) -> None:
     """Convolutions: normal weights of variance 2 / fan-in (He 2015, equation 10), no bias.
 
