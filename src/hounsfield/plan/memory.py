@@ -35,6 +35,7 @@ from hounsfield.data.cache import HELD
 from hounsfield.data.loader import AHEAD, Batch
 from hounsfield.models import MODELS
 from hounsfield.plan.budget import CHOSEN
+from hounsfield.plan.sizes import step
 from hounsfield.tasks import TASKS
 
 MIB, GIB = 2**20, 2**30
@@ -51,7 +52,6 @@ BOXES = 32  # of an image, for the target's size
 BACKWARD = 1.5  # times the largest map, when the backward pass begins
 GROWTH = 4  # times the batch of the rules that an accelerator with room gets
 SMALLEST_SIDE = 16  # voxels that a smaller window keeps along an axis
-STEP = 8  # channels
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,9 @@ def _smaller(plan: Plan, may: Callable[..., bool]) -> Iterator[tuple[dict[str, A
         changes |= {key: list(patch) for key in keys}
         yield dict(changes), plan.override(changes, "")
     width = getattr(plan.model_options, "width", 0)
-    while width > STEP and may("model_options.width"):
-        width = max(STEP, width // 2 // STEP * STEP)
+    unit = step(plan.model_options) if width else 0
+    while width > unit and may("model_options.width"):
+        width = max(unit, width // 2 // unit * unit)
         changes |= {"model_options.width": width}
         yield dict(changes), plan.override(changes, "")
 
@@ -299,7 +300,8 @@ def _batch(plan: Plan, outputs: int) -> Batch:
 
 
 class _Autocast(TorchFunctionMode):
-    """What torch.autocast to bfloat16 does to layers, which on tensors without storage does nothing. cuda: as it does there."""
+    """What torch.autocast to bfloat16 does to layers, and the fused kernel to attention, neither of which tensors without storage
+    get by themselves. cuda: as it does there."""
 
     def __init__(self, active: bool, cuda: bool) -> None:
         super().__init__()
@@ -309,7 +311,10 @@ class _Autocast(TorchFunctionMode):
         self.to = dict.fromkeys(low, torch.bfloat16) | dict.fromkeys(full, torch.float32) if active else {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kind, kwargs = self.to.get(getattr(func, "__name__", "")), kwargs or {}
+        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+        if name == "scaled_dot_product_attention" and not kwargs.get("dropout_p"):
+            func = _fused
+        kind = self.to.get(name)
         if kind is None:
             return func(*args, **kwargs)
 
@@ -317,6 +322,14 @@ class _Autocast(TorchFunctionMode):
             return value.to(kind) if isinstance(value, Tensor) and value.is_floating_point() else value
 
         return func(*map(cast, args), **{name: cast(value) for name, value in kwargs.items()})
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **_: Any) -> Tensor:
+    """Attention that keeps no weights, but a sum for each query."""
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = q.new_empty(attn_mask.shape)
+    out: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=attn_mask)[0]
+    return out
 
 
 def _fields(path: Path) -> dict[str, int]:
