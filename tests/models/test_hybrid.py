@@ -73,7 +73,9 @@ def test_the_stem_follows_the_longest_side_as_in_resnet(shape: tuple[int, ...], 
     assert decision.changes["stem"] == stem
 
 
-@pytest.mark.parametrize(("values", "key"), [({"width": 12}, "width"), ({"depth": [2, 2, 2]}, "depth"), ({"stem": "big"}, "stem")])
+@pytest.mark.parametrize(
+    ("values", "key"), [({"width": 12}, "width"), ({"depth": [2, 2, 2]}, "depth"), ({"stem": "big"}, "stem")]
+)
 def test_options_name_what_is_wrong(values: dict[str, object], key: str) -> None:
     with pytest.raises(InputError, match=key) as caught:
         hybrid.Options.parse(values, "plan.json")

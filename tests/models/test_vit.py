@@ -39,8 +39,15 @@ def test_its_blocks_compute_what_timm_s_do() -> None:
         table = theirs.pos_embed[:, 1:].transpose(1, 2).unflatten(2, (4, 4))
         encoder.table = nn.Parameter(table.clone())
         for mine, its in zip(encoder.blocks, theirs.blocks, strict=True):
-            for name, part in (("first", its.norm1), ("second", its.norm2), ("attention.qkv", its.attn.qkv),
-                               ("attention.out", its.attn.proj), ("layers.0", its.mlp.fc1), ("layers.2", its.mlp.fc2)):  # fmt: skip
+            parts = {
+                "first": its.norm1,
+                "second": its.norm2,
+                "attention.qkv": its.attn.qkv,
+                "attention.out": its.attn.proj,
+                "layers.0": its.mlp.fc1,
+                "layers.2": its.mlp.fc2,
+            }
+            for name, part in parts.items():
                 mine.get_submodule(name).load_state_dict(part.state_dict())
         encoder.norms[0].load_state_dict(theirs.norm.state_dict())
         for norm in (m for m in ours.modules() if isinstance(m, nn.LayerNorm)):
@@ -77,8 +84,9 @@ def test_registers_change_nothing_but_what_patches_hear() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "key"), [({"width": 40}, "width"), ({"depth": 0}, "depth"), ({"positions": "none"}, "positions"), ({"patch": []}, "patch")]
-)  # fmt: skip
+    ("values", "key"),
+    [({"width": 40}, "width"), ({"depth": 0}, "depth"), ({"positions": "none"}, "positions"), ({"patch": []}, "patch")],
+)
 def test_options_name_what_is_wrong(values: dict[str, object], key: str) -> None:
     with pytest.raises(InputError, match=key) as caught:
         vit.Options.parse(values, "plan.json")

@@ -243,7 +243,9 @@ def test_limits_of_older_cgroups_count(tmp_path: Path) -> None:
     assert memory._cgroup_free("5:cpu:/\n4:memory:/docker/1\n0::/\n", tmp_path) == [3 * GIB]
 
 
-@pytest.mark.parametrize(("task", "model"), [("classification", "vit"), ("segmentation", "unetr"), ("segmentation", "unet_attention")])
+@pytest.mark.parametrize(
+    ("task", "model"), [("classification", "vit"), ("segmentation", "unetr"), ("segmentation", "unet_attention")]
+)
 def test_activations_of_attention_are_those_of_the_fused_kernel(task: str, model: str) -> None:
     check_activations(changed(plan(facts(), task, model), model_options__width=32))
 

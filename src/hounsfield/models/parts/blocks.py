@@ -1,6 +1,9 @@
 """Convolution, normalisation and residual blocks, written once for two and three dimensions.
 
 Shapes: x is (B, C, *spatial), *spatial = (h, w) or (d, h, w). A kernel or stride is one number per spatial axis in that order.
+
+What deep learning calls a convolution is a correlation, y(p) = sum of w(k) x(p + k); the convolution of the literature,
+y(p) = sum of w(k) x(p - k), is the same with the kernel turned round along every axis. Learned kernels do not care.
 """
 
 from __future__ import annotations
