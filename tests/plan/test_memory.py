@@ -242,3 +242,16 @@ def test_limits_of_older_cgroups_count(tmp_path: Path) -> None:
     (folder / "memory.limit_in_bytes").write_text(f"{4 * GIB}\n")
     (folder / "memory.usage_in_bytes").write_text(f"{GIB}\n")
     assert memory._cgroup_free("5:cpu:/\n4:memory:/docker/1\n0::/\n", tmp_path) == [3 * GIB]
+
+
+@pytest.mark.parametrize(
+    ("task", "model"), [("classification", "vit"), ("segmentation", "unetr"), ("segmentation", "unet_attention")]
+)
+def test_activations_of_attention_are_those_of_the_fused_kernel(task: str, model: str) -> None:
+    check_activations(changed(plan(facts(), task, model), model_options__width=32))
+
+
+def test_a_narrower_network_has_a_width_that_the_model_takes() -> None:
+    made = changed(plan(facts(), "classification", "vit"), model_options__width=96)
+    smaller = fitted(made, "cuda", 1)
+    assert smaller.model_options.model_dump()["width"] == 32

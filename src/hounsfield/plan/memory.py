@@ -38,6 +38,7 @@ from hounsfield.models import MODELS
 from hounsfield.plan.blank import blank_batch, target_bytes
 from hounsfield.plan.budget import CHOSEN
 from hounsfield.plan.network import network
+from hounsfield.plan.sizes import step
 from hounsfield.tasks import TASKS, Solver
 
 MIB, GIB = 2**20, 2**30
@@ -53,7 +54,6 @@ COMFORT = 0.8  # of an accelerator's memory that is filled by choice
 BACKWARD = 1.5  # times the largest map, when the backward pass begins
 GROWTH = 4  # times the batch of the rules that an accelerator with room gets
 SMALLEST_SIDE = 16  # voxels that a smaller window keeps along an axis
-STEP = 8  # channels
 
 
 @dataclass(frozen=True)
@@ -195,8 +195,9 @@ def _smaller(plan: Plan, may: Callable[..., bool]) -> Iterator[tuple[dict[str, A
         changes |= {key: list(patch) for key in keys}
         yield dict(changes), plan.override(changes, "")
     width = getattr(plan.model_options, "width", 0)
-    while width > STEP and may("model_options.width"):
-        width = max(STEP, width // 2 // STEP * STEP)
+    unit = step(plan.model_options) if width else 0
+    while width > unit and may("model_options.width"):
+        width = max(unit, width // 2 // unit * unit)
         changes |= {"model_options.width": width}
         yield dict(changes), plan.override(changes, "")
 
@@ -307,8 +308,8 @@ class _AsTrained(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kind, kwargs = self.to.get(getattr(func, "__name__", "")), kwargs or {}
-        if func is F.scaled_dot_product_attention and args[0].is_meta and args[0].ndim == 4:
-            func = _fused_attention
+        if func is F.scaled_dot_product_attention:
+            func = _attention
         if kind is None:
             return func(*args, **kwargs)
 
@@ -318,8 +319,21 @@ class _AsTrained(TorchFunctionMode):
         return func(*map(cast, args), **{name: cast(value) for name, value in kwargs.items()})
 
 
-def _fused_attention(q: Tensor, k: Tensor, v: Tensor, attn_mask: Tensor | None = None, **_: Any) -> Tensor:
-    out: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, attn_mask=attn_mask)[0]
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    *more: Any,
+    **named: Any,
+) -> Tensor:
+    """As the fused kernel computes it, which keeps a sum for each query; with dropout a CPU has none."""
+    if not query.is_meta or query.ndim != 4 or dropout_p:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, *more, **named)
+    if attn_mask is not None and attn_mask.dtype == torch.bool:  # which the kernel turns into numbers
+        attn_mask = query.new_empty(attn_mask.shape)
+    out: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=attn_mask)[0]
     return out
 
 

@@ -1,6 +1,9 @@
 """Convolution, normalisation and residual blocks, written once for two and three dimensions.
 
 Shapes: x is (B, C, *spatial), *spatial = (h, w) or (d, h, w). A kernel or stride is one number per spatial axis in that order.
+
+What deep learning calls a convolution is a correlation, y(p) = sum of w(k) x(p + k); the convolution of the literature,
+y(p) = sum of w(k) x(p - k), is the same with the kernel turned round along every axis. Learned kernels do not care.
 """
 
 from __future__ import annotations
@@ -128,6 +131,24 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.activation(self.branch(x) + self.shortcut(x))
         return out
+
+
+Block = type[ConvBlock] | type[ResidualBlock]
+
+
+def in_a_row(
+    style: Style,
+    block: Block,
+    in_channels: int,
+    width: int,
+    kernel: Sequence[int],
+    step: Sequence[int],
+    count: int,
+) -> nn.Module:
+    """`count` blocks, of which the first takes the step."""
+    layers = [block(style, in_channels, width, kernel, step)]
+    layers += [block(style, width, width, kernel, (1,) * len(kernel)) for _ in range(count - 1)]
+    return nn.Sequential(*layers)
 
 
 def initialise(network: nn.Module) -> None:
