@@ -128,8 +128,8 @@ class Training(Options):
     averaged weights that the run keeps, 0 for the last weights. clip: largest gradient norm, 0 for none. amp: run the forward
     pass in bfloat16.
     channels_last: keep activations with the channels innermost. compile: let torch.compile fuse the network.
-    recompute: forget the maps inside each unit of the network, and compute them again for the gradients, which takes a third more
-    time and much less memory.
+    recompute: forget the maps inside each unit of the network, and compute them again for the gradients: less memory for one
+    more forward pass.
     foreground: part of the windows that are centred on a foreground voxel. empty: part of the samples that are drawn from cases
     without any box or label, None for as many as there are.
     players: of a network whose parts are optimised in turn, what a part has of its own, by its name."""
