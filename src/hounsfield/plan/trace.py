@@ -32,7 +32,7 @@ FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 class Traced:
     """Bytes; flops: operations of the forward pass, two for a product and its sum. Both of one part of a batch, which a step may
     accumulate, but `batch`: of one batch as it is read, all its parts together. activations: what autograd keeps, and the first
-    of the backward pass; recomputed: the same where each unit is computed again, None for a network without any."""
+    of the backward pass; recomputed: the same where each unit is computed again, None for a network without any, and for generators."""
 
     weights: int
     gradients: int
@@ -83,7 +83,8 @@ class _Seen:
 def _traced(key: _Key) -> Traced:
     plan, how = key.plan, key.plan.training
     solver = TASKS.load(plan.task).Solver(plan)
-    times = 1.0
+    # The penalties of adversaries are gradients of gradients, which attention that is computed again has not.
+    drawn, times = TASKS.load(plan.task).KIND == "generator", 1.0
     model, seen = _seen(key, solver, "meta", how.batch)
     if seen is None:  # a network that wants values: two samples stand for the batch
         few = min(2, how.batch)
@@ -98,7 +99,7 @@ def _traced(key: _Key) -> Traced:
         weights=weights,
         gradients=gradients,
         activations=_peak(kept, times),
-        recomputed=_peak(again, times) if units(model) else None,
+        recomputed=_peak(again, times) if units(model) and not drawn else None,
         batch=how.batch * how.accumulate * sample,
         flops=math.ceil(flops * times),
     )
