@@ -1,7 +1,7 @@
 """Attention beside torch's own module and MONAI's: time and peak memory of forward and backward, sequences of 256 to 16,384.
 
-Usage: python benchmarks/attention.py [LENGTH...]. With NAME LENGTH THREADS it is one contender in a process of its own, and prints
-by how many bytes its peak rose.
+Usage: python benchmarks/attention.py [LENGTH...]. With NAME LENGTH THREADS it is one contender in a process of its own, and
+prints by how many bytes its peak rose.
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ def test_attention_of_every_block_is_there_to_be_seen() -> None:
         assert [tuple(layer.weights.shape) for layer in layers.values() if layer.weights is not None] == [(1, 1, 8, 8)] * 2
 
 
-@pytest.mark.parametrize(("values", "words"), [({"patch": [3]}, "powers of two"), ({"patch": [4], "finest": 3}, "3 of 2 levels")])
+@pytest.mark.parametrize(
+    ("values", "words"), [({"patch": [3]}, "powers of two"), ({"patch": [4], "finest": 3}, "3 of 2 levels")]
+)
 def test_levels_that_do_not_fit_are_refused(values: dict[str, object], words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
         fcos_vit.Options.parse(values, "plan.json")

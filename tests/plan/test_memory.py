@@ -163,7 +163,7 @@ def test_the_refusal_goes_on_to_the_window_and_the_width_and_says_when_nothing_f
     one = changed(made, training__batch=1, training__accumulate=2)
     again = changed(one, training__recompute=True)
     assert predict(again, "cuda").total < predict(one, "cuda").total - 20 * MIB
-    with pytest.raises(ResourceError, match=r"training.batch=1 --set training.accumulate=2 --set training.recompute=true takes"):
+    with pytest.raises(ResourceError, match=r"batch=1 --set training.accumulate=2 --set training.recompute=true takes"):
         check(made, "cuda", room_for(again, "cuda"))
     with pytest.raises(ResourceError, match=r"--set training.recompute=true --set patch=\[\d+,\d+,\d+\] takes"):
         check(made, "cuda", predict(again, "cuda").total - 20 * MIB)

@@ -1,4 +1,4 @@
-"""A step is traced without memory: operations are those of torch's counter, and maps that are computed again are counted once."""
+"""A step is traced without memory: operations are those of torch's counter, and maps computed again are counted once."""
 
 from __future__ import annotations
 

@@ -28,8 +28,8 @@ USUAL = 32  # channels up to which each stage has two blocks
 class Options(plan.Options):
     """width: channels of the first stage, doubled at each further one. depth: blocks of each of the four; None for two, and in
     the third stage one more for every 8 channels of width above 32, as large networks are deepest there. stem: as that of
-    `resnet`. dropout: part of the features before the head that a training step leaves out. drop_path: part of the branches of the
-    deepest block that it leaves out; the first that attends has none."""
+    `resnet`. dropout: part of the features before the head that a training step leaves out. drop_path: part of the branches of
+    the deepest block that it leaves out; the first that attends has none."""
 
     width: int = Field(default=64, ge=GROUP, multiple_of=GROUP)
     depth: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = None

@@ -30,8 +30,8 @@ LARGEST = 16  # voxels
 class Options(plan.Options):
     """width: channels of a token. depth: blocks; None for as many as published networks of the width have.
     patch: voxels a side, per axis, or one number for all; powers of two, of which one is 2 or more.
-    cut, dropout, drop_path: as those of `vit`. channels: of the decoder's finest level, doubled at each coarser one. norm: as that
-    of `unet`, of the decoder."""
+    cut, dropout, drop_path: as those of `vit`. channels: of the decoder's finest level, doubled at each coarser one. norm: as
+    that of `unet`, of the decoder."""
 
     width: int = Field(default=192, ge=UNIT, multiple_of=UNIT)
     depth: PositiveInt | None = None

@@ -28,8 +28,8 @@ class Options(plan.Options):
     patch: voxels a side, per axis, or one number for all. positions: "rotary", or "learned", a table interpolated to the image.
     cut: by a matrix for each patch ("patch", as published), or by convolutions that overlap ("conv").
     registers: tokens without a place. head: scores from the "mean" of the patches or from a token for the "class".
-    dropout: part of the weights of attention that a training step leaves out. drop_path: part of the branches of the deepest block
-    that it leaves out; the first has none."""
+    dropout: part of the weights of attention that a training step leaves out. drop_path: part of the branches of the deepest
+    block that it leaves out; the first has none."""
 
     width: int = Field(default=192, ge=UNIT, multiple_of=UNIT)
     depth: PositiveInt | None = None

@@ -75,7 +75,10 @@ class Memory:
 
 def predict(plan: Plan, device_type: str) -> Memory:
     """What training one network of the plan takes. device_type: "cpu", where everything counts, or an accelerator's, where
-    only its own memory does. Nothing is allocated. Raises InputError UNSUPPORTED_PAIR for a network that cannot be recomputed."""
+    only its own memory does. Nothing is allocated.
+
+    Raises InputError UNSUPPORTED_PAIR for a network that cannot be recomputed.
+    """
     found = traced(plan, device_type)
     activations = found.recomputed if plan.training.recompute else found.activations
     if activations is None:

@@ -151,8 +151,8 @@ def refuse_existing(root: str | Path, overwrite: bool) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> nn.Module:
-    """`model` with the weights of a safetensors file. Raises InputError BAD_WEIGHTS naming how many keys do not fit and the first,
-    UNSAFE_FILE for a pickle."""
+    """`model` with the weights of a safetensors file. Raises InputError BAD_WEIGHTS naming how many keys do not fit and the
+    first, UNSAFE_FILE for a pickle."""
     tensors = read_tensors(path)
     want = model.state_dict()
     wrong = [

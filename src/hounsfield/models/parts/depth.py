@@ -1,6 +1,6 @@
 """Stochastic depth: a training step leaves branches out, so that a deep network learns as an ensemble of shallower ones.
 
-Huang et al., "Deep networks with stochastic depth", ECCV 2016: deep blocks are left out more often than early ones (equation 4).
+Huang et al., "Deep networks with stochastic depth", ECCV 2016: deep blocks are left out more often than early ones (section 3).
 """
 
 from __future__ import annotations

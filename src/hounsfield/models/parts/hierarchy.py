@@ -1,8 +1,8 @@
 """Stages of attention in windows that shift, from fine to coarse, in two and three dimensions.
 
-Liu et al., "Swin transformer: hierarchical vision transformer using shifted windows", ICCV 2021, section 3. Places are told by a
-depth-wise convolution before each block instead of a table for the window, and what pads a window is masked, so that maps need
-no particular size (see `parts/attention.py`).
+Liu et al., "Swin transformer: hierarchical vision transformer using shifted windows", ICCV 2021, section 3. Places are told by
+a depth-wise convolution before each block instead of a table for the window, and what pads a window is masked, so that maps
+need no particular size (see `parts/attention.py`).
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def patch_of(shape: Sequence[int], places: int, most: int) -> tuple[int, ...]:
 
 
 def steps(patch: Sequence[int]) -> list[tuple[int, ...]]:
-    """From each level to the next coarser one, per axis, down to patches whose sides are powers of two; short ones come last."""
+    """From each level to the next coarser one, per axis, down to patches of powers of two; short sides come last."""
     halvings = [side.bit_length() - 1 for side in patch]
     levels = max(halvings)
     return [tuple(2 if level >= levels - count else 1 for count in halvings) for level in range(levels)]

@@ -33,9 +33,10 @@ STYLES: dict[Norm, Style] = {
 class UShape(nn.Module):
     """(B, C, *spatial) -> (B, K, *spatial) scores without softmax; every size a multiple of the axis's whole stride.
 
-    norm: of all convolutions, as in STYLES. stem: before the finest level. encoder: the levels, fine to coarse, each of which takes
-    the step to itself. widths, kernels: channels and kernel of each level. steps: from each level to the next. decoder_blocks:
-    convolutions of each level on the way up. In training mode with deep supervision, a tuple of the maps of all levels on the way up, fine to coarse.
+    norm: of all convolutions, as in STYLES. stem: before the finest level. encoder: the levels, fine to coarse, each of which
+    takes the step to itself. widths, kernels: channels and kernel of each level. steps: from each level to the next.
+    decoder_blocks: convolutions of each level on the way up. In training mode with deep supervision, a tuple of the maps of all
+    levels on the way up, fine to coarse.
     Raises ValueError for a size that is no such multiple, or that leaves the coarsest level a single voxel, where instance
     normalisation would erase all that was seen.
     """
