@@ -30,8 +30,8 @@ FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 @dataclass(frozen=True)
 class Traced:
-    """Bytes; flops: operations of the forward pass, two for a product and its sum. Both of one part of a batch, which a step may
-    accumulate, but `batch`: of one batch as it is read, all its parts together. activations: what autograd keeps, and the
+    """Bytes; flops: operations of the forward pass, two for a product and its sum. Both of one part of a batch, which a step
+    may accumulate, but `batch`: of one batch as it is read, all its parts together. activations: what autograd keeps, and the
     first of the backward pass; recomputed: the same where each unit is computed again, None for a network without any, and for
     generators."""
 

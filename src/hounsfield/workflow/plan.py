@@ -68,8 +68,8 @@ class Planned:
 @dataclass(frozen=True)
 class Proposal:
     """A plan, and what obeying it takes. parameters: of one network. flops: operations of one training step, two for a product
-    and its sum. step: seconds of it, and seconds: wall-clock time by stage, in order, `train` of all members together; None where
-    nothing was measured. memory: predicted, on `device`."""
+    and its sum. step: seconds of it, and seconds: wall-clock time by stage, in order, `train` of all members together; None
+    where nothing was measured. memory: predicted, on `device`."""
 
     plan: Plan
     parameters: int

@@ -1,7 +1,8 @@
 """The first layers of a network: of residual ones (He et al., CVPR 2016), and of those that cut an image into patches.
 
 A patch's embedding is one matrix for all patches (Dosovitskiy et al., ICLR 2021), or a few convolutions that overlap, with
-which transformers learn faster and from fewer images (Xiao et al., "Early convolutions help transformers see better", NeurIPS 2021).
+which transformers learn faster and from fewer images (Xiao et al., "Early convolutions help transformers see better",
+NeurIPS 2021).
 """
 
 from __future__ import annotations
