@@ -82,7 +82,7 @@ def image(length: int) -> Tensor:
 def step(attention: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], None]:
     def run() -> None:
         x.grad = None
-        attention(x).square().mean().backward()
+        torch.autograd.backward(attention(x).square().mean())
 
     return run
 
@@ -125,8 +125,8 @@ def main(arguments: list[str]) -> None:
         step(attention, x)()
         sys.stdout.write(f"{peak_now() - before}\n")
         return
-    for length in [int(argument) for argument in arguments] or LENGTHS:
-        sys.stdout.write("\n".join(measure(length).lines()) + "\n")
+    for places in [int(argument) for argument in arguments] or LENGTHS:
+        sys.stdout.write("\n".join(measure(places).lines()) + "\n")
         sys.stdout.flush()
 
 

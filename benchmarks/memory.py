@@ -21,8 +21,8 @@ from hounsfield.core.plan import Augment, Class, Grid, Normalise, Plan, Training
 from hounsfield.data.cache import Entry
 from hounsfield.data.loader import Loader
 from hounsfield.models import MODELS
-from hounsfield.plan.budget import keep_freed_memory
 from hounsfield.plan.blank import BOXES
+from hounsfield.plan.budget import keep_freed_memory
 from hounsfield.plan.memory import predict
 from hounsfield.tasks import TASKS
 from hounsfield.workflow import fit as training

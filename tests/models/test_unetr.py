@@ -72,6 +72,7 @@ def test_fewer_blocks_than_levels_are_refused() -> None:
     with pytest.raises(InputError, match=r"BAD_PLAN model_options.depth: found 2 blocks, .* 3 levels .*depth=3"):
         unetr.build(unetr.Options(depth=2, patch=(8,)), 1, 2, 3)
 
+
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_a_change_of_images_begins_as_hardly_any(ndim: int) -> None:
     torch.manual_seed(0)
@@ -80,4 +81,3 @@ def test_a_change_of_images_begins_as_hardly_any(ndim: int) -> None:
     x = torch.randn(1, 1, *(16,) * ndim)
     assert float(network(x).abs().max()) < 0.2
     assert not any(isinstance(module, nn.GroupNorm) for module in network.modules())
-

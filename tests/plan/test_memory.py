@@ -219,8 +219,8 @@ def test_an_accelerator_is_filled_to_four_times_the_batch_and_four_fifths() -> N
 def test_what_the_user_chose_stays() -> None:
     made = plan(facts()).override({"training.batch": 4}, CHOSEN)
     assert fitted(made, "cuda", 80 * GIB) is made
-    assert fitted(made, "cuda", GIB).training == made.training
-    every = {"training.batch": 4, "patch": list(made.patch), "model_options.width": 64}
+    assert fitted(made, "cuda", GIB).training == made.training.model_copy(update={"recompute": True})
+    every = {"training.batch": 4, "training.recompute": False, "patch": list(made.patch), "model_options.width": 64}
     fixed = made.override(every, CHOSEN)
     assert fitted(fixed, "cuda", GIB // 2) is fixed
 

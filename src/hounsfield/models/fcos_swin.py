@@ -48,9 +48,7 @@ class OnSwin(Detector):
         # After what Detector initialises: attention begins in its own way.
         patch = tokens.sides(options.patch, ndim)
         self.stages = nn.ModuleList(
-            hierarchy.stages(
-                options.cut, in_channels, options.width, patch, options.depth, options.window, options.drop_path
-            )
+            hierarchy.stages(options.cut, in_channels, options.width, patch, options.depth, options.window, options.drop_path)
         )
         hierarchy.begin_stages(self.stages)
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in widths)

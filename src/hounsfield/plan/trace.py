@@ -179,11 +179,11 @@ class _Watch:
         return kept, [*stay.values(), *max(within.values(), key=sum, default=[])]
 
 
-class _Work(TorchDispatchMode):
+class _Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts operations of convolutions, products and attention, as torch's own counter does."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -191,7 +191,7 @@ class _Work(TorchDispatchMode):
         out = func(*args, **kwargs)
         packet = getattr(func, "_overloadpacket", None)
         if packet is FUSED:  # which that counter does not know
-            self.flops += sdpa_flop_count(*(value.shape for value in args[:3]))
+            self.flops += sdpa_flop_count(*(value.shape for value in args[:3]))  # type: ignore[no-untyped-call]
         elif packet in flop_registry:
             self.flops += flop_registry[packet](*args, **kwargs, out_val=out)
         return out
@@ -237,5 +237,3 @@ def _attention(
         attn_mask = query.new_empty(attn_mask.shape)
     out: Tensor = FUSED(query, key, value, attn_mask=attn_mask)[0]
     return out
-
-

@@ -172,7 +172,7 @@ def recompute(network: nn.Module) -> None:
     """From now on a training step keeps of every unit what it is given, and computes the rest a second time for the gradients
     (Chen et al., "Training deep nets with sublinear memory cost", 2016): the same numbers for one more forward pass."""
     for unit in units(network):
-        unit.forward = partial(checkpoint, unit.forward, use_reentrant=False)  # type: ignore[method-assign]
+        unit.forward = partial(checkpoint, unit.forward, use_reentrant=False)
 
 
 def initialise(network: nn.Module) -> None:

@@ -30,8 +30,8 @@ class Merge(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.pad(x, [amount for n in reversed(x.shape[2:]) for amount in (0, n % 2)])
-        corners = product((0, 1), repeat=x.ndim - 2)
-        beside = torch.cat([x[(..., *(slice(first, None, 2) for first in corner))] for corner in corners], dim=1)
+        corners = product((slice(0, None, 2), slice(1, None, 2)), repeat=x.ndim - 2)
+        beside = torch.cat([x[(slice(None), slice(None), *corner)] for corner in corners], dim=1)
         out: Tensor = self.reduce(self.norm(beside.movedim(1, -1))).movedim(-1, 1)
         return out
 

@@ -105,8 +105,8 @@ class Encoder(nn.Module):
 
     def maps(self, tokens: Tensor, size: Sequence[int]) -> Tensor:
         """(B, width, *s / patch) of what `forward` gives for an input of `size`."""
-        places = [n // p for n, p in zip(size, self.patch, strict=True)]
-        return tokens[:, self.places_from :].transpose(1, 2).unflatten(2, places)
+        places = (n // p for n, p in zip(size, self.patch, strict=True))
+        return tokens[:, self.places_from :].transpose(1, 2).reshape(len(tokens), -1, *places)
 
 
 def rotary(places: Sequence[int], prefix: int, width: int, device: torch.device) -> tuple[Tensor, Tensor]:
