@@ -27,7 +27,7 @@ def test_blocks_begin_without_places_and_are_left_out_more_often_the_deeper_they
 
 
 @pytest.mark.parametrize(
-    ("smallest", "patch"), [(None, (4, 4)), ((30.0, 30.0), (4, 4)), ((5.5, 5.5), (2, 2)), ((2.0, 9.0), (1, 2))]
+    ("smallest", "patch"), [(None, (4, 4)), ((30.0, 30.0), (4, 4)), ((5.5, 5.5), (2, 2)), ((2.0, 9.0), (2, 2))]
 )
 def test_patches_are_no_larger_than_small_boxes_bear(smallest: tuple[float, ...] | None, patch: tuple[int, ...]) -> None:
     decision = fcos_swin.rules((256, 256), (1.0, 1.0), smallest)

@@ -73,10 +73,11 @@ def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[floa
     made = tokens.rules(shape, PLACES[len(shape)], LARGEST)
     if smallest is None:
         return made
-    held = [2 ** max(0, math.floor(math.log2(max(1.0, side / pyramid.PLACES)))) for side in smallest]
+    held = [2 ** max(1, math.floor(math.log2(max(1.0, side / pyramid.PLACES)))) for side in smallest]
     patch = tuple(min(p, most) for p, most in zip(made.changes["patch"], held, strict=True))
     small = "×".join(f"{s:.0f}" for s in smallest)
-    why = f"{made.reasons['patch']}; a box of {small}, as the smallest tenth, holds {pyramid.PLACES:g} of them a side, or more"
+    held_by = f"a box of {small}, as the smallest tenth, holds {pyramid.PLACES:g} of them a side"
+    why = f"{made.reasons['patch']}; {held_by}, as far as they are of 2 or more"
     return plan.Decision({**made.changes, "patch": patch}, {**made.reasons, "patch": why})
 
 

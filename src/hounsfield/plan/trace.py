@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 from hounsfield.core.plan import Plan
 from hounsfield.data.augment import margin
@@ -115,7 +114,7 @@ def _seen(key: _Key, solver: Solver, device: str, size: int) -> tuple[nn.Module,
     plan, amp = key.plan, key.plan.training.amp
     with torch.device(device):
         model = network(plan).train()
-        watch, work = _Watch(model), _Work()
+        watch, work = _Watch(model), FlopCounterMode(display=False, custom_mapping={FUSED: _attended})
         kept: list[int] = []
         again: list[int] = []
         answers = [TASKS.load(plan.task).KIND == "generator"]  # whose parts are asked, not the whole
@@ -129,7 +128,7 @@ def _seen(key: _Key, solver: Solver, device: str, size: int) -> tuple[nn.Module,
                 finally:  # of several players one after the other, the step that keeps most
                     held, less = watch.take()
                     kept, again = max(kept, held, key=sum), max(again, less, key=sum)
-    return model, _Seen(kept, again, work.flops) if any(answers) else None
+    return model, _Seen(kept, again, work.get_total_flops()) if any(answers) else None
 
 
 class _Watch:
@@ -179,22 +178,10 @@ class _Watch:
         return kept, [*stay.values(), *max(within.values(), key=sum, default=[])]
 
 
-class _Work(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts operations of convolutions, products and attention, as torch's own counter does."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.flops = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        packet = getattr(func, "_overloadpacket", None)
-        if packet is FUSED:  # which that counter does not know
-            self.flops += sdpa_flop_count(*(value.shape for value in args[:3]))  # type: ignore[no-untyped-call]
-        elif packet in flop_registry:
-            self.flops += flop_registry[packet](*args, **kwargs, out_val=out)
-        return out
+def _attended(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
+    """Operations of the fused kernel of a CPU, which torch's own counter does not know; of shapes."""
+    found: int = sdpa_flop_count(query, key, value)  # type: ignore[no-untyped-call]
+    return found
 
 
 class _AsTrained(TorchFunctionMode):
