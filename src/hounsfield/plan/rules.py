@@ -132,13 +132,14 @@ def check(plan: Plan) -> None:
         generation_rules.check(plan)
     multiple = model.stride(plan.model_options, plan.ndim)
     if any(p % m for p, m in zip(plan.patch, multiple, strict=True)):
-        nearest = [max(m, round(p / m) * m) for p, m in zip(plan.patch, multiple, strict=True)]
+        nearest = str([max(m, round(p / m) * m) for p, m in zip(plan.patch, multiple, strict=True)]).replace(" ", "")
+        whole = "" if plan.grid.size is None else f" --set grid.size={nearest}"
         raise InputError(
             "BAD_PLAN",
             "patch",
             found=f"{list(plan.patch)} beside the strides of the network",
             expected=f"multiples of {list(multiple)}",
-            fix=f"--set patch={nearest}",
+            fix=f"--set patch={nearest}{whole}",
         )
 
 
