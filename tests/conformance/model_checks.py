@@ -210,13 +210,13 @@ def build(member: Model, channels: int, outputs: int, ndim: int, seed: int = 0) 
 
 
 def sample(member: Model, channels: int, ndim: int, batch: int) -> Tensor:
-    """Noise of a size that is at least twice the stride; of a generator what it draws from."""
+    """Noise of a size that is at least the stride, and twice that along the first axis; of a generator what it draws from."""
     draw = torch.Generator().manual_seed(5)
     if member.OUTPUT == "generator":
         network: Any = member.build(smallest(member, ndim), channels, 1, ndim)
         return torch.randn(batch, *network.noise_shape, generator=draw)
     stride = member.stride(smallest(member, ndim), ndim)
-    size = [s * max(2, -(-n // s)) for n, s in zip(SHAPES[ndim], stride, strict=True)]
+    size = [s * max(1 + (axis == 0), -(-n // s)) for axis, (n, s) in enumerate(zip(SHAPES[ndim], stride, strict=True))]
     return torch.randn(batch, channels, *size, generator=draw)
 
 

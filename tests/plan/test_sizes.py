@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 
 import pytest
+import torch
 from tests.plan.test_rules import facts, plan
 
 from hounsfield.core.errors import InputError
+from hounsfield.core.fingerprint import ClassFacts
 from hounsfield.models import MODELS
 from hounsfield.plan.budget import sizes
-from hounsfield.plan.sizes import WORDS, parameters, sized
+from hounsfield.plan.sizes import WORDS, parameters, sized, step
 from hounsfield.tasks import TASKS
 
 
@@ -64,3 +66,25 @@ def test_a_model_of_one_size_is_refused() -> None:
     )  # fmt: skip
     with pytest.raises(InputError, match=r"UNSUPPORTED_PAIR --size base: found model lenet, which has one size"):
         sized(plan(flat, "classification", "lenet"), "base")
+
+
+@pytest.mark.parametrize("model", ["hybrid", "vit", "unetr"])
+def test_every_word_reaches_networks_of_attention(model: str) -> None:
+    first = plan(facts(), "segmentation" if model == "unetr" else "classification", model)
+    counts = {word: parameters(sized(first, word)) for word in WORDS}
+    assert counts["tiny"] == pytest.approx(1e6, rel=0.5)
+    for word in ("small", "base", "large", "huge", "giant"):
+        assert counts[word] == pytest.approx(WORDS[word] * 1e6, rel=0.2)
+    made = sized(first, "giant")
+    with torch.device("meta"):
+        network = MODELS.load(model).build(made.model_options, 1, 2, 2)
+    assert all(p.is_meta for p in network.parameters())
+
+
+@pytest.mark.parametrize(("task", "model", "unit"), [("detection", "fcos_attention", 32), ("segmentation", "swinunetr", 24)])
+def test_the_width_goes_up_as_the_model_asks(task: str, model: str, unit: int) -> None:
+    boxes = ClassFacts(value=1, name="tumour", cases=90, fraction=0.02, boxes=90)
+    made = sized(plan(facts(classes=(boxes,)), task, model), "small")
+    assert step(made.model_options) == unit
+    assert made.model_options.model_dump()["width"] % unit == 0
+    assert parameters(made) == pytest.approx(5e6, rel=0.7)

@@ -81,7 +81,12 @@ def test_a_missing_extra_is_named_with_its_use_and_remedy(monkeypatch: pytest.Mo
     real = module.version
     monkeypatch.setattr(module, "version", lambda name: "" if name == "pyjpegls" else real(name))
     found = doctor()
-    assert {e.name: e.missing for e in found.extras} == {"dicom": ("pyjpegls",), "notebook": (), "timm": ()}
+    assert {e.name: e.missing for e in found.extras} == {
+        "dicom": ("pyjpegls",),
+        "monai": (),
+        "notebook": (),
+        "timm": (),
+    }
     text = shown(found)
     assert "missing pyjpegls (compressed DICOM: JPEG, JPEG-LS, JPEG 2000; DICOM results): pip install pyjpegls" in text
     assert not any("pyjpegls" in p for p in found.problems)

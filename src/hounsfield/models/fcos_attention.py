@@ -14,7 +14,7 @@ from torch import nn
 
 from hounsfield.core import plan
 from hounsfield.models.parts import pyramid
-from hounsfield.models.parts.attention import AttentionBlock
+from hounsfield.models.parts.attention import attention_blocks, window_of
 from hounsfield.models.parts.blocks import STANDARDISED, ConvBlock, ResidualBlock
 from hounsfield.models.parts.pyramid import Detector
 
@@ -47,7 +47,7 @@ def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> n
     """See Detector; out_channels: classes."""
     steps = pyramid.steps(options.strides, ndim)
     widths = pyramid.widths(options.width, options.max_width, len(steps))
-    window = (options.window if ndim == 2 else max(2, options.window // 2),) * ndim
+    window = window_of(options.window, ndim)
     stages: list[nn.Module] = [ConvBlock(STANDARDISED, in_channels, widths[0], (5,) * ndim, steps[0])]
     for k in range(1, len(steps)):
         blocks: list[nn.Module] = []
@@ -57,7 +57,7 @@ def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> n
             blocks += [ResidualBlock(STANDARDISED, widths[k], widths[k], (3,) * ndim, (1,) * ndim) for _ in range(more)]
         else:
             blocks.append(ConvBlock(STANDARDISED, widths[k - 1], widths[k], (3,) * ndim, steps[k]))
-            blocks += [AttentionBlock(widths[k], window, shift=bool(b % 2)) for b in range(options.blocks)]
+            blocks += attention_blocks(widths[k], window, [0.0] * options.blocks)
         stages.append(nn.Sequential(*blocks))
     wide = 2 * options.width
     return Detector(STANDARDISED, stages, widths, options.finest, stride(options, ndim), wide, options.depth, out_channels)

@@ -22,19 +22,10 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from hounsfield.core import plan
-from hounsfield.models.parts.blocks import (
-    GROUP,
-    MAX_POOL,
-    STANDARDISED,
-    ConvBlock,
-    ResidualBlock,
-    initialise,
-)
+from hounsfield.models.parts import stems
+from hounsfield.models.parts.blocks import GROUP, STANDARDISED, ResidualBlock, initialise
 
 OUTPUT: Literal["vector"] = "vector"
-
-# Longest side, by dimensions, that keeps its size in the stem: above, full-size maps cost more than they tell.
-SMALL_IMAGE = {2: 96, 3: 40}
 
 
 class Options(plan.Options):
@@ -44,7 +35,7 @@ class Options(plan.Options):
 
     width: int = Field(default=64, ge=GROUP, multiple_of=GROUP)
     depth: tuple[PositiveInt, ...] = Field(default=(2, 2, 2, 2), min_length=1)
-    stem: Literal["small", "large"] = "large"
+    stem: stems.Kind = "large"
     dropout: float = Field(default=0.0, ge=0, lt=1)
 
 
@@ -53,7 +44,7 @@ class ResNet(nn.Module):
 
     def __init__(self, options: Options, in_channels: int, out_channels: int, ndim: int) -> None:
         super().__init__()
-        self.stem = _stem(options, in_channels, ndim)
+        self.stem = stems.stem(options.stem, STANDARDISED, in_channels, options.width, ndim)
         stages: list[nn.Module] = []
         channels = options.width
         for level, blocks in enumerate(options.depth):
@@ -75,12 +66,6 @@ class ResNet(nn.Module):
         return scores
 
 
-def _stem(options: Options, in_channels: int, ndim: int) -> nn.Module:
-    if options.stem == "small":
-        return ConvBlock(STANDARDISED, in_channels, options.width, (3,) * ndim, (1,) * ndim)
-    return nn.Sequential(ConvBlock(STANDARDISED, in_channels, options.width, (7,) * ndim, (2,) * ndim), MAX_POOL[ndim](3, 2, 1))
-
-
 def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:
     """(B, in_channels, *spatial) -> (B, out_channels) scores without softmax."""
     return ResNet(options, in_channels, out_channels, ndim)
@@ -93,11 +78,7 @@ def stride(options: Options, ndim: int) -> tuple[int, ...]:
 
 def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[float, ...] | None = None) -> plan.Decision:
     """The stem by the size of the image."""
-    limit = SMALL_IMAGE[len(shape)]
-    small = max(shape) <= limit
-    side = f"longest side {max(shape)}, {'at most' if small else 'above'} {limit}"
-    why = f"{side}: {'keep the size' if small else 'reduce it fourfold at once'}"
-    return plan.Decision({"stem": "small" if small else "large"}, {"stem": why})
+    return stems.rules(shape)
 
 
 def sizes(options: Options) -> tuple[Options, ...]:

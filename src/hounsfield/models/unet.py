@@ -13,27 +13,18 @@ upsampling after a 1x1 convolution (9 against 14 ms at the finest level).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import prod
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
-import torch
 from pydantic import Field, PositiveInt, model_validator
-from torch import Tensor, nn
+from torch import nn
 
 from hounsfield.core import plan
-from hounsfield.core.errors import InputError
-from hounsfield.models.parts.blocks import CONV, CONV_TRANSPOSE, ConvBlock, ResidualBlock, Style, initialise, instance_norm
+from hounsfield.models.parts import ushape
+from hounsfield.models.parts.blocks import Block, ConvBlock, ResidualBlock, in_a_row
 from hounsfield.models.parts.halving import SMALLEST_SIDE, halvings
+from hounsfield.models.parts.ushape import UShape
 
 OUTPUT: Literal["dense"] = "dense"
-
-
-def _leaky() -> nn.Module:
-    return nn.LeakyReLU(0.01, inplace=True)
-
-
-STYLES = {"instance": Style(CONV, instance_norm, _leaky), "none": Style(CONV, lambda _: nn.Identity(), _leaky)}
 
 
 class Options(plan.Options):
@@ -44,8 +35,7 @@ class Options(plan.Options):
     flat_kernels: convolve 1 instead of 3 wide along an axis that the others are halved before, down to its first halving: such
     an axis is the coarse one of thick slices, and its neighbours there are far away.
     deep_supervision: in training mode, give the map of every decoder level, from fine to coarse.
-    norm: none where images are the output: nothing is scaled or added before the last layer, so that twice the input gives
-    twice the output (Mohan et al., "Robust and interpretable blind image denoising via bias-free CNNs", ICLR 2020)."""
+    norm: "none" where images are the output (see `parts/ushape.py`)."""
 
     width: int = Field(default=32, ge=1)
     max_width: int = Field(default=320, ge=1)
@@ -55,7 +45,7 @@ class Options(plan.Options):
     residual: bool = False
     flat_kernels: bool = True
     deep_supervision: bool = True
-    norm: Literal["instance", "none"] = "instance"
+    norm: ushape.Norm = "instance"
 
     @model_validator(mode="after")
     def _counts_fit(self) -> Self:
@@ -64,112 +54,33 @@ class Options(plan.Options):
         return self
 
 
-class UNet(nn.Module):
-    """(B, C, *spatial) -> (B, K, *spatial) scores without softmax; every size a multiple of the axis's whole stride.
-
-    In training mode with deep supervision, a tuple of the maps of all decoder levels, fine to coarse.
-    Raises ValueError for a size that is no such multiple, or that leaves the coarsest level a single voxel, where instance
-    normalisation would erase all that was seen.
-    """
+class UNet(UShape):
+    """See UShape."""
 
     def __init__(self, options: Options, in_channels: int, out_channels: int, ndim: int) -> None:
-        super().__init__()
         ones = (1,) * ndim
-        strides = _strides(options, ndim)
-        self.stride = stride(options, ndim)
-        self.deep_supervision = options.deep_supervision
-        levels = len(strides) + 1
+        steps = ushape.steps_of(options.strides, ndim)
+        levels = len(steps) + 1
         widths = [min(options.width * 2**level, options.max_width) for level in range(levels)]
-        kernels = _kernels(strides) if options.flat_kernels else [(3,) * ndim] * levels
-        style = STYLES[options.norm]
+        kernels = ushape.flat_kernels(steps) if options.flat_kernels else [(3,) * ndim] * levels
+        style = ushape.STYLES[options.norm]
         blocks = options.blocks * levels if len(options.blocks) == 1 else options.blocks
 
-        block: type[ConvBlock] | type[ResidualBlock] = ConvBlock
-        self.stem: nn.Module = nn.Identity()
+        block: Block = ConvBlock
+        stem: nn.Module = nn.Identity()
         channels = in_channels
         if options.residual:
             block = ResidualBlock
-            self.stem = ConvBlock(style, in_channels, widths[0], kernels[0], ones)
+            stem = ConvBlock(style, in_channels, widths[0], kernels[0], ones)
             channels = widths[0]
-        self.encoder = nn.ModuleList()
+        encoder = []
         for level, width in enumerate(widths):
-            step = strides[level - 1] if level else ones
-            self.encoder.append(_level(style, block, channels, width, kernels[level], step, blocks[level]))
+            step = steps[level - 1] if level else ones
+            encoder.append(in_a_row(style, block, channels, width, kernels[level], step, blocks[level]))
             channels = width
-
-        self.up = nn.ModuleList()
-        self.decoder = nn.ModuleList()
-        for level in reversed(range(levels - 1)):
-            step, width = strides[level], widths[level]
-            self.up.append(CONV_TRANSPOSE[ndim](widths[level + 1], width, step, step, bias=False))
-            self.decoder.append(_level(style, ConvBlock, 2 * width, width, kernels[level], ones, options.decoder_blocks))
-
-        heads = levels - 1 if options.deep_supervision else 1
-        self.heads = nn.ModuleList(CONV[ndim](width, out_channels, 1) for width in widths[:heads])
-        initialise(self)
-        if options.norm == "none":  # near no change, whatever the depth
-            for head in self.heads:
-                nn.init.normal_(cast(nn.Conv2d, head).weight, std=1e-3)
-
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        sizes = tuple(x.shape[2:])
-        if any(n % s for n, s in zip(sizes, self.stride, strict=True)) or prod(sizes) == prod(self.stride):
-            raise ValueError(f"found input of {sizes}, expected multiples of {self.stride} and more than one of them")
-        x = self.stem(x)
-        skips = []
-        for encode in self.encoder:
-            x = encode(x)
-            skips.append(x)
-        skips.pop()
-        maps = []
-        for up, decode in zip(self.up, self.decoder, strict=True):
-            x = decode(torch.cat((up(x), skips.pop()), dim=1))
-            maps.append(x)
-        if self.training and self.deep_supervision:
-            return tuple(head(m) for head, m in zip(self.heads, reversed(maps), strict=True))
-        out: Tensor = self.heads[0](x)
-        return out
-
-
-def _level(
-    style: Style,
-    block: type[ConvBlock] | type[ResidualBlock],
-    in_channels: int,
-    width: int,
-    kernel: Sequence[int],
-    step: Sequence[int],
-    blocks: int,
-) -> nn.Module:
-    """`blocks` blocks, of which the first takes the step."""
-    layers = [block(style, in_channels, width, kernel, step)]
-    layers += [block(style, width, width, kernel, (1,) * len(kernel)) for _ in range(blocks - 1)]
-    return nn.Sequential(*layers)
-
-
-def _strides(options: Options, ndim: int) -> list[tuple[int, ...]]:
-    """One step per axis and level. Raises InputError BAD_PLAN."""
-    for step in options.strides:
-        if len(step) not in (1, ndim):
-            raise InputError(
-                "BAD_PLAN",
-                "model_options.strides",
-                found=f"{step} in {ndim}D",
-                expected=f"1 or {ndim} numbers for each step",
-                fix=f"write {list(step[:1] * ndim)}",
-            )
-    return [step * ndim if len(step) == 1 else step for step in options.strides]
-
-
-def _kernels(strides: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Kernel of each level, finest first: see `Options.flat_kernels`."""
-    kernels = []
-    for level in range(len(strides) + 1):
-        flat = [
-            level < len(strides) and max(strides[level]) > 1 and all(step[axis] == 1 for step in strides[: level + 1])
-            for axis in range(len(strides[0]))
-        ]
-        kernels.append(tuple(1 if f else 3 for f in flat))
-    return kernels
+        super().__init__(
+            options.norm, stem, encoder, widths, kernels, steps, options.decoder_blocks, out_channels, options.deep_supervision
+        )
 
 
 def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:
@@ -179,8 +90,7 @@ def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> n
 
 def stride(options: Options, ndim: int) -> tuple[int, ...]:
     """The product of all steps along each axis."""
-    strides = _strides(options, ndim)
-    return tuple(prod(step[axis] for step in strides) for axis in range(ndim))
+    return ushape.stride(ushape.steps_of(options.strides, ndim))
 
 
 def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[float, ...] | None = None) -> plan.Decision:

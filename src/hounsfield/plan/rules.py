@@ -9,8 +9,8 @@ import numpy as np
 
 from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import Fingerprint, Intensity, Spread
-from hounsfield.core.plan import Augment, Class, Grid, Inference, Normalise, Options, Plan, Training
-from hounsfield.models import MODELS
+from hounsfield.core.plan import Augment, Class, Decision, Grid, Inference, Normalise, Options, Plan, Training
+from hounsfield.models import MODELS, Model
 from hounsfield.plan import generation_rules
 from hounsfield.plan.image_rules import of_images, own_grid, without_norm
 from hounsfield.plan.symmetry import NO_LAYOUT, Likeness
@@ -94,7 +94,7 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
         normalise=_normalise(facts, reasons),
         patch=patch,
         augment=(augment := _augment(facts, patch, grid, kind, reasons)),
-        training=_training(facts, patch, grid, kind, device, reasons),
+        training=_own(network, _training(facts, patch, grid, kind, device, reasons), reasons),
         inference=_inference(augment, grid.size is not None, reasons),
         task_options=member.Options.parse(decision.changes, "task rules"),
         model_options=options,
@@ -119,26 +119,32 @@ def _named(options: type[Options], model: str, name: str, reasons: dict[str, str
 def check(plan: Plan) -> None:
     """Raises InputError UNSUPPORTED_PAIR for a network that cannot do it, BAD_PLAN for values that exclude each other, or as
     `generation_rules.check` does."""
-    task, model = TASKS.load(plan.task), MODELS.load(plan.model)
-    if task.KIND != model.OUTPUT:
-        raise InputError(
-            "UNSUPPORTED_PAIR",
-            f"--model {plan.model}",
-            found=f"a {model.OUTPUT} output",
-            expected=f"a {task.KIND} output for {plan.task}",
-            fix=f"--model {task.MODEL}",
-        )
-    if task.KIND == "generator":
+    check_pair(plan.task, plan.model)
+    if TASKS.load(plan.task).KIND == "generator":
         generation_rules.check(plan)
-    multiple = model.stride(plan.model_options, plan.ndim)
+    multiple = MODELS.load(plan.model).stride(plan.model_options, plan.ndim)
     if any(p % m for p, m in zip(plan.patch, multiple, strict=True)):
-        nearest = [max(m, round(p / m) * m) for p, m in zip(plan.patch, multiple, strict=True)]
+        nearest = str([max(m, round(p / m) * m) for p, m in zip(plan.patch, multiple, strict=True)]).replace(" ", "")
+        whole = "" if plan.grid.size is None else f" --set grid.size={nearest}"
         raise InputError(
             "BAD_PLAN",
             "patch",
             found=f"{list(plan.patch)} beside the strides of the network",
             expected=f"multiples of {list(multiple)}",
-            fix=f"--set patch={nearest}",
+            fix=f"--set patch={nearest}{whole}",
+        )
+
+
+def check_pair(task: str, model: str) -> None:
+    """Raises InputError UNSUPPORTED_PAIR for a model that gives what the task cannot use, UNKNOWN_MEMBER."""
+    member, network = TASKS.load(task), MODELS.load(model)
+    if member.KIND != network.OUTPUT:
+        raise InputError(
+            "UNSUPPORTED_PAIR",
+            f"--model {model}",
+            found=f"a {network.OUTPUT} output",
+            expected=f"a {member.KIND} output for {task}",
+            fix=f"--model {member.MODEL}",
         )
 
 
@@ -169,6 +175,15 @@ def _training(
     share = "no window centred on a class" if whole_image else "a third of the windows centred on a class"
     reasons["training.foreground"] = f"{share}: one holds {seen:.0%} of the median image{rarest}"
     return Training(batch=batch, lr=rate, weight_decay=decay, foreground=0.0 if whole_image else FOREGROUND, empty=empty)
+
+
+def _own(network: Model, usual: Training, reasons: dict[str, str]) -> Training:
+    """With what the network decides by itself."""
+    if not hasattr(network, "training"):
+        return usual
+    own: Decision = network.training()
+    reasons.update({f"training.{key}": why for key, why in own.reasons.items()})
+    return Training.parse({**usual.model_dump(), **own.changes}, "model rules")
 
 
 def _inference(augment: Augment, whole: bool, reasons: dict[str, str]) -> Inference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from hounsfield.plan.network import network
 # Millions of parameters.
 WORDS = {"tiny": 1, "small": 5, "base": 25, "large": 90, "huge": 300, "giant": 1000}
 STEP = 8  # channels: groups of normalisation and the blocks of fast kernels divide by it
-WIDEST = 2**16  # channels, where bisection gives up; no device holds such a network
+WIDEST = 2**16  # channels, where the search gives up; no device holds such a network
 REACH = 10  # widths that the coarsest level of a network may take, where it has a largest one
 
 
@@ -24,7 +25,7 @@ def parameters(plan: Plan) -> int:
 
 
 def sized(plan: Plan, word: str) -> Plan:
-    """The plan with the width, a multiple of STEP channels, whose number of parameters is nearest to what `word` says.
+    """The plan with the width, a multiple of its `step`, whose number of parameters is nearest to what `word` says.
 
     Raises InputError BAD_OPTION for a word that is none of WORDS, UNSUPPORTED_PAIR for a model that has no width.
     """
@@ -41,20 +42,30 @@ def sized(plan: Plan, word: str) -> Plan:
             fix="leave out --size, or choose another model with --model",
         )
     target = WORDS[word] * 1_000_000
-    low, high = 1, WIDEST // STEP  # in steps of channels; the count grows with the width
+    unit = step(plan.model_options)
+    high = 2  # in steps of channels; the count grows with the width
+    while high * unit < WIDEST and _count(plan, _wide(plan.model_options, high * unit)) <= target:
+        high *= 2
+    low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        if _count(plan, _wide(plan.model_options, middle * STEP)) <= target:
+        if _count(plan, _wide(plan.model_options, middle * unit)) <= target:
             low = middle
         else:
             high = middle
-    counts = {width: _count(plan, _wide(plan.model_options, width)) for width in (low * STEP, high * STEP)}
+    counts = {width: _count(plan, _wide(plan.model_options, width)) for width in (low * unit, high * unit)}
     width = min(counts, key=lambda w: abs(counts[w] - target))
     why = f"--size {word}: {counts[width] / 1e6:.1f} million parameters (about {WORDS[word]})"
     reasons = {**plan.reasons, "model_options.width": why}
     if hasattr(plan.model_options, "max_width"):
         reasons["model_options.max_width"] = f"--size {word}: {REACH} times the width"
     return plan.model_copy(update={"model_options": _wide(plan.model_options, width), "reasons": reasons})
+
+
+def step(options: Options) -> int:
+    """Channels by which the width goes up: a multiple of STEP, and of what the model's own options ask of it."""
+    asked = (getattr(rule, "multiple_of", 1) for rule in type(options).model_fields["width"].metadata)
+    return math.lcm(STEP, *asked)
 
 
 def _wide(options: Options, width: int) -> Options:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 EXTRAS: Final = {
     "dicom": "compressed DICOM: JPEG, JPEG-LS, JPEG 2000; DICOM results",
+    "monai": "Swin UNETR of MONAI",
     "notebook": "the notebooks",
     "timm": "networks of timm by name",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,12 @@ from hounsfield.data.dataset import Dataset
 from hounsfield.data.loader import Loader
 from hounsfield.data.split import Split
 from hounsfield.plan import memory
-from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_memory, settle, sizes, usual_precision
+from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_memory, measure, settle, sizes, usual_precision
 from hounsfield.plan.fingerprint import fingerprint
+from hounsfield.plan.memory import GIB, Memory
 from hounsfield.plan.rules import check, decide
 from hounsfield.plan.sizes import parameters, sized
+from hounsfield.plan.trace import flops
 from hounsfield.tasks import TASKS
 from hounsfield.workflow.console import SILENT, Console, first_few
 from hounsfield.workflow.costs import seconds_a_case
@@ -42,6 +44,7 @@ PICTURED_CASES = 5  # that the report predicts anew
 REPORT_SECONDS = 6.0  # kept for intervals, pictures and the report, which took 2 to 3 on two cores
 SETS_SECONDS = 10.0  # kept for what compares sets of images
 DEFAULT_BUDGET = "10m"
+FORECAST = 10.0  # seconds above which one step alone is timed, where the time decides nothing
 
 
 @dataclass(frozen=True)
@@ -65,13 +68,16 @@ class Planned:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A plan, and what obeying it takes. parameters: of one network. seconds: wall-clock time by stage, in order, `train` of
-    all members together, None where it was not measured. memory: bytes, predicted, on `device`."""
+    """A plan, and what obeying it takes. parameters: of one network. flops: operations of one training step, two for a product
+    and its sum. step: seconds of it, as measured. seconds: wall-clock time by stage, in order, `train` of all members together,
+    None where nothing was measured. memory: predicted, on `device`."""
 
     plan: Plan
     parameters: int
+    flops: int
+    step: float
     seconds: Mapping[str, float | None]
-    memory: int
+    memory: Memory
     device: str
 
     def to_json(self) -> dict[str, Any]:
@@ -79,8 +85,11 @@ class Proposal:
             "schema": 1,
             "plan": self.plan.model_dump(mode="json", by_alias=True),
             "parameters": self.parameters,
+            "flops_per_step": self.flops,
+            "seconds_per_step": self.step,
             "seconds": dict(self.seconds),
-            "memory_bytes": self.memory,
+            "memory_bytes": self.memory.total,
+            "memory": asdict(self.memory),
             "device": self.device,
         }
 
@@ -95,12 +104,17 @@ def propose(
     device = choose_device(options.device)
     with stages.stage("read"):
         ready = open_ready(data, options, console)
-    settled = make_plan(ready, options, budget, device, stages, console).settled
+    planned = make_plan(ready, options, budget, device, stages, console)
+    settled = planned.settled
     found, step = settled.plan, settled.step
+    if step is None:  # a number of steps was asked for, of which a few say how long they take
+        with stages.stage("measure"), memory_guard("training", smaller_batch(found)):
+            step = measure(found, planned.loader(found, ready.split.of_fold(0)), device, FORECAST).seconds
     seconds: dict[str, float | None] = {str(row["name"]): round(row["end"] - row["start"], 1) for row in stages.rows}
-    seconds["train"] = None if step is None else round(step * found.training.steps * found.members.count, 1)
-    seconds["evaluate and report"] = None if step is None else round(settled.kept, 1)
-    return Proposal(found, parameters(found), seconds, memory.predict(found, device.type).total, device.type)
+    seconds["train"] = round(step * found.training.steps * found.members.count, 1)
+    seconds["evaluate and report"] = round(settled.kept, 1) if settled.kept else None
+    taken = memory.predict(found, device.type)
+    return Proposal(found, parameters(found), flops(found), step, seconds, taken, device.type)
 
 
 def save(proposal: Proposal, path: Path, *, overwrite: bool = False) -> None:
@@ -294,6 +308,23 @@ def show(proposal: Proposal) -> RenderableType:
     said = [
         f"{plan.task} with {plan.network}: {networks} of {proposal.parameters / 1e6:.2f} million parameters, {length}",
         "time: " + ", ".join(f"{k} {'not measured' if v is None else f'{v:.0f} s'}" for k, v in proposal.seconds.items()),
-        f"memory: {proposal.memory / 2**30:.2f} GiB predicted on {proposal.device}",
+        f"work: {_short(proposal.flops)}FLOP a step, {proposal.step:.3g} s measured on {proposal.device}",
+        f"memory: {proposal.memory.total / GIB:.2f} GiB predicted on {proposal.device}: {_shares(proposal.memory)}",
     ]
     return Group(*(Text(line) for line in said), Text(), table)
+
+
+def _short(number: int) -> str:
+    """Such as "38.2 G"."""
+    for power, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M")):
+        if number >= 10**power:
+            return f"{number / 10**power:.3g} {prefix}"
+    return f"{number:,} "
+
+
+def _shares(taken: Memory) -> str:
+    """What takes it, in GiB."""
+    parts = {"weights": taken.weights, "gradients": taken.gradients, "optimiser": taken.optimiser + taken.average}
+    parts["activations"] = taken.activations
+    rest = taken.total - sum(parts.values())
+    return ", ".join(f"{name} {count / GIB:.2f}" for name, count in {**parts, "the rest": rest}.items())
