@@ -77,14 +77,16 @@ def test_every_word_reaches_networks_of_attention(model: str) -> None:
         assert counts[word] == pytest.approx(WORDS[word] * 1e6, rel=0.2)
     made = sized(first, "giant")
     with torch.device("meta"):
-        network = MODELS.load(model).build(made.model_options, 1, 2, 2)
+        network = MODELS.load(model).build(made.model_options, 1, 2, made.ndim)
     assert all(p.is_meta for p in network.parameters())
 
 
-@pytest.mark.parametrize(("task", "model", "unit"), [("detection", "fcos_attention", 32), ("segmentation", "swinunetr", 24)])
-def test_the_width_goes_up_as_the_model_asks(task: str, model: str, unit: int) -> None:
+@pytest.mark.parametrize(
+    ("task", "model", "unit", "word"), [("detection", "fcos_attention", 32, "small"), ("segmentation", "swinunetr", 24, "base")]
+)
+def test_the_width_goes_up_as_the_model_asks(task: str, model: str, unit: int, word: str) -> None:
     boxes = ClassFacts(value=1, name="tumour", cases=90, fraction=0.02, boxes=90)
-    made = sized(plan(facts(classes=(boxes,)), task, model), "small")
+    made = sized(plan(facts(classes=(boxes,)), task, model), word)
     assert step(made.model_options) == unit
     assert made.model_options.model_dump()["width"] % unit == 0
-    assert parameters(made) == pytest.approx(5e6, rel=0.7)
+    assert parameters(made) == pytest.approx(WORDS[word] * 1e6, rel=0.7)
