@@ -216,7 +216,8 @@ def test_cases_without_a_box_are_at_most_half_of_what_is_seen(empty: int, share:
 
 
 @pytest.mark.parametrize(
-    ("task", "model", "whole"), [("classification", "vit", True), ("classification", "swin", True), ("segmentation", "unetr", False)]
+    ("task", "model", "whole"),
+    [("classification", "vit", True), ("classification", "swin", True), ("segmentation", "unetr", False)],
 )
 def test_images_smaller_than_the_patch_of_a_transformer_are_refused(task: str, model: str, whole: bool) -> None:
     classes = tuple(ClassFacts(value=k + 1, name=f"c{k}", cases=50, fraction=0.1) for k in range(2))

@@ -61,7 +61,7 @@ class SwinUNETR(nn.Module):
                 "--model swinunetr",
                 found=f"windows of {list(sides)}",
                 expected=f"more than one step of {STRIDE} voxels along some axis, for its normalisation",
-                fix=f"--set patch={[2 * STRIDE] * len(sides)}".replace(" ", ""),
+                fix="--set patch=" + str([2 * STRIDE] * len(sides)).replace(" ", ""),
             )
         out: Tensor = self.network(x)
         return out

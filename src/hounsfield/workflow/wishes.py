@@ -86,10 +86,8 @@ def geometry_of(run: Run) -> Geometry:
 
 def _masks(run: Run, masks: str | Path | None) -> Sequence[LazyImage]:
     """Masks of a dataset, or images that are masks."""
-    if masks is None:
-        samples = run.dataset().select(run.split.train).samples
-    else:
-        samples = open_dataset(Path(masks)).samples
+    found = run.dataset().select(run.split.train) if masks is None else open_dataset(Path(masks))
+    samples = found.samples
     return [sample.target if callable(sample.target) else sample.images[0] for sample in samples]
 
 
