@@ -6,19 +6,17 @@ import torch
 
 from hounsfield.core.plan import Plan
 from hounsfield.data.loader import Batch
-from hounsfield.tasks import TASKS, Posing, Solver
+from hounsfield.tasks import TASKS, Blank, Solver
 
 BOXES = 32  # of an image, for the target's size
 
 
 def target_bytes(plan: Plan, solver: Solver, voxels: int) -> int:
     """Bytes of one sample's target."""
-    if isinstance(solver, Posing):
+    if isinstance(solver, Blank):
         return solver.blank(1).nbytes
     outputs = solver.out_channels
     kind = TASKS.load(plan.task).KIND
-    if kind == "generator":
-        return voxels if getattr(plan.task_options, "masks", False) else 8
     if kind == "vector":
         return 8 * outputs
     if kind == "boxes":
@@ -31,13 +29,10 @@ def blank_batch(plan: Plan, solver: Solver, size: int) -> Batch:
     options, outputs = plan.task_options, solver.out_channels
     image = torch.zeros(size, len(plan.channels), *plan.patch)
     kind = TASKS.load(plan.task).KIND
-    if isinstance(solver, Posing):
+    if isinstance(solver, Blank):
         target = solver.blank(size)
     elif kind == "boxes":
         target = torch.zeros(size, BOXES, 2 * plan.ndim + 1)
-    elif kind == "generator":
-        masks = getattr(options, "masks", False)
-        target = torch.zeros(size, 1, *plan.patch, dtype=torch.uint8) if masks else torch.zeros(size, dtype=torch.int64)
     elif kind == "vector":
         target = torch.zeros((size, outputs) if getattr(options, "multilabel", False) else (size,), dtype=torch.int64)
     else:

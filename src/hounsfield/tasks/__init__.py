@@ -100,7 +100,15 @@ class Solver(Protocol):
 
 
 @runtime_checkable
-class Posing(Protocol):
+class Blank(Protocol):
+    """What a solver has beside whose targets do not follow from its kind."""
+
+    def blank(self, size: int) -> Tensor:
+        """The targets of a batch of this size, as `encode` gives them, on the current device; their values say nothing."""
+
+
+@runtime_checkable
+class Posing(Blank, Protocol):
     """What a solver has beside, all of it or none, that does not give its network the case as it is: the network is posed a
     riddle, and the case itself is the answer. channels: of what a user gives."""
 
@@ -108,9 +116,6 @@ class Posing(Protocol):
 
     def network(self, build: Callable[[int, int], nn.Module]) -> nn.Module:
         """What is trained; build: the plan's model with so many input and output channels."""
-
-    def blank(self, size: int) -> Tensor:
-        """The targets of a batch of this size, as `encode` gives them, on the current device; their values say nothing."""
 
     def pose(self, image: Image, sample: Sample) -> Image:
         """What the network is given of a case when it is measured; always the same for the same sample."""

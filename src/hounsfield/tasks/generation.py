@@ -122,11 +122,11 @@ class Solver:
             return (target == 1).float()
         return torch.cat([target == k + 1 for k in range(count)], dim=1).float()
 
-    def blank(self, count: int) -> Tensor:
+    def blank(self, size: int) -> Tensor:
         """So many targets of the first class, or with nothing in the mask."""
         if self.options.masks:
-            return torch.zeros(count, 1, *self.plan.patch, dtype=torch.uint8)
-        return torch.zeros(count, dtype=torch.int64)
+            return torch.zeros(size, 1, *self.plan.patch, dtype=torch.uint8)
+        return torch.zeros(size, dtype=torch.int64)
 
     def generate(self, models: Sequence[nn.Module], numbers: Sequence[int], target: Tensor, seed: int) -> Tensor:
         """Images (N, C, *grid) in [-1, 1], on the CPU. numbers: of the images in the stream of `seed`: each is drawn from both
