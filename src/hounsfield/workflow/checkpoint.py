@@ -82,6 +82,15 @@ def put(own: Tensor, stored: Tensor, team: Team = ALONE) -> None:
         local(own).copy_(stored)
 
 
+def like(own: Tensor, stored: Tensor, team: Team = ALONE) -> Tensor:
+    """What was stored, lying as the parameter `own` of the same shape does; a single number as it is. Raises ValueError."""
+    if stored.ndim == 0:
+        return stored
+    made = torch.empty_like(own)
+    put(made, stored, team)
+    return made
+
+
 def foreign(path: Path) -> InputError:
     return InputError(
         "BAD_WEIGHTS", path, found="a checkpoint of another model", expected="this plan's", fix="train anew with --overwrite"
