@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,10 @@ class Memory:
         return own + self.activations + self.overhead + self.batches + self.cases + self.base
 
 
+Taken = Callable[[Memory], int]  # bytes of it that each of the processes of a training takes
+ALL: Taken = attrgetter("total")  # of a process that trains alone
+
+
 def predict(plan: Plan, device_type: str) -> Memory:
     """What training one network of the plan takes. device_type: "cpu", where everything counts, or an accelerator's, where
     only its own memory does. Nothing is allocated."""
@@ -119,14 +124,14 @@ def available(device: torch.device) -> int:
         return 2**62
 
 
-def check(plan: Plan, device_type: str, room: int) -> None:
-    """Raises ResourceError OUT_OF_MEMORY where training the plan takes more than `room` bytes, naming what would fit."""
-    needed = predict(plan, device_type).total
+def check(plan: Plan, device_type: str, room: int, taken: Taken = ALL) -> None:
+    """Raises ResourceError OUT_OF_MEMORY where training takes more than `room` bytes of a process, naming what would fit."""
+    needed = taken(predict(plan, device_type))
     if needed <= room:
         return
     fix = "none of its smaller forms fits: free memory, or use another machine"
     for changes, smaller in _smaller(plan, lambda *keys: True):
-        total = predict(smaller, device_type).total
+        total = taken(predict(smaller, device_type))
         if total <= room:
             fix = " ".join(f"--set {key}={_shown(value)}" for key, value in changes.items()) + f" takes {_gib(total)}"
             if "model_options.width" in changes and plan.reasons.get("model_options.width", "").startswith("--size"):
@@ -141,19 +146,19 @@ def check(plan: Plan, device_type: str, room: int) -> None:
     )
 
 
-def fitted(plan: Plan, device_type: str, room: int) -> Plan:
+def fitted(plan: Plan, device_type: str, room: int, taken: Taken = ALL) -> Plan:
     """The plan made to fit `room` bytes, with the reasons; what the user chose stays as it is.
 
     An accelerator's memory is filled by a larger batch, as long as a fifth of it stays free. A plan that does not fit gets, in
     this order, a smaller batch that is accumulated, a smaller window, a smaller width; where nothing fits, the smallest of all.
     """
     limit = room if device_type == "cpu" else int(COMFORT * room)
-    before = predict(plan, device_type).total
+    before = taken(predict(plan, device_type))
     if before <= limit:
-        return plan if device_type == "cpu" else _grown(plan, device_type, limit, room)
+        return plan if device_type == "cpu" else _grown(plan, device_type, limit, room, taken)
     best: tuple[dict[str, Any], int] | None = None
     for changes, smaller in _smaller(plan, lambda *keys: not any(_is_chosen(plan, key) for key in keys)):
-        best = changes, predict(smaller, device_type).total
+        best = changes, taken(predict(smaller, device_type))
         if best[1] <= limit:
             break
     if best is None:
@@ -161,14 +166,14 @@ def fitted(plan: Plan, device_type: str, room: int) -> Plan:
     return plan.override(best[0], f"takes {_gib(best[1])} where {_gib(before)} were more than fit in {_gib(room)}")
 
 
-def _grown(plan: Plan, device_type: str, limit: int, room: int) -> Plan:
+def _grown(plan: Plan, device_type: str, limit: int, room: int, taken: Taken) -> Plan:
     """The plan with the batch doubled while it fits into `limit` bytes."""
     batch = plan.training.batch
     if _is_chosen(plan, "training.batch"):
         return plan
     best, total = batch, 0
     while 2 * best <= GROWTH * batch:
-        more = predict(plan.override({"training.batch": 2 * best}, ""), device_type).total
+        more = taken(predict(plan.override({"training.batch": 2 * best}, ""), device_type))
         if more > limit:
             break
         best, total = 2 * best, more
