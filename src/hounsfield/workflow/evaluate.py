@@ -26,6 +26,7 @@ from hounsfield.workflow.generate import save_picture
 from hounsfield.workflow.predict import Predictor, cases_of
 from hounsfield.workflow.run import Run, as_planned, read_json, write_json
 from hounsfield.workflow.sets import Beside, measure_sets, trained
+from hounsfield.workflow.team import ALONE, Team
 
 SHOWN = {  # by the pictures of a generator, as their files say
     "real": "real images",
@@ -182,26 +183,34 @@ def measure(
     used_for: str,
     console: Console,
     beside: Beside | None = None,
+    team: Team = ALONE,
 ) -> Evaluation:
-    """Predict and score every sample; of a generator compare as many of its images with the samples, and with what lies
-    `beside`."""
+    """Predict and score every sample, each process of `team` its part of them; of a generator compare as many of its images with
+    the samples, and with what lies `beside`."""
     if TASKS.load(predictor.plan.task).KIND == "generator":
         found = measure_sets(predictor, samples, beside or Beside(), console)
         headline = predictor.solver.metrics().headline
         return Evaluation(predictor.plan.task, part, used_for, dict(found.figures), tuple(found.rows), headline, found.pictures)
-    return _measure(lambda sample: predictor, samples, part, used_for, console)
+    return _measure(lambda sample: predictor, samples, part, used_for, console, team)
 
 
-def measure_folds(run: Run, samples: Sequence[Sample], device: torch.device, console: Console) -> Evaluation:
+def measure_folds(
+    run: Run, samples: Sequence[Sample], device: torch.device, console: Console, team: Team = ALONE
+) -> Evaluation:
     """Predict and score every sample by the members of its fold, which did not train on it."""
     folds = run.split.folds
     predictors = [Predictor.of(run.plan, run.models(device, fold)) for fold in range(len(folds))]
     of = {name: predictor for predictor, fold in zip(predictors, folds, strict=True) for name in fold}
-    return _measure(lambda sample: of[sample.id], samples, "folds", "development", console)
+    return _measure(lambda sample: of[sample.id], samples, "folds", "development", console, team)
 
 
 def _measure(
-    predictor_of: Callable[[Sample], Predictor], samples: Sequence[Sample], part: str, used_for: str, console: Console
+    predictor_of: Callable[[Sample], Predictor],
+    samples: Sequence[Sample],
+    part: str,
+    used_for: str,
+    console: Console,
+    team: Team,
 ) -> Evaluation:
     if not samples:
         raise InputError("TOO_FEW", part, found="no case", expected="at least one", fix="choose another part")
@@ -209,8 +218,9 @@ def _measure(
     metrics = first.solver.metrics()
     rows: list[Row] = [
         {"id": sample.id, "patient": sample.patient or "", **metrics.case(sample, predictor_of(sample).examine(sample))}
-        for sample in track(console, f"evaluating {part}", samples)
+        for sample in track(console, f"evaluating {part}", team.mine(samples))
     ]
+    rows = team.gathered(rows)
     summary = dict(metrics.summary(rows, [s.patient for s in samples]))
     return Evaluation(first.plan.task, part, used_for, summary, tuple(rows), metrics.headline)
 

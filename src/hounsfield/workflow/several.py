@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from hounsfield.core.errors import InputError
 from hounsfield.tasks import Row
-from hounsfield.workflow.place import Place
-from hounsfield.workflow.team import Team, Turn
-from hounsfield.workflow.vigil import meet
+from hounsfield.workflow.place import Place, options_of, own_device
+from hounsfield.workflow.ready import Options
+from hounsfield.workflow.team import ALONE, Team, Turn
+from hounsfield.workflow.vigil import Vigil, meet
 
 PACKAGE = "lightning_fabric"
 # Longer than any process waits for another that lives: those that do not are found otherwise (`vigil`).
@@ -46,12 +47,30 @@ def check_installed(where: str) -> None:
         ) from error
 
 
+@contextmanager
+def together(place: Place | None, options: Options) -> Iterator[tuple[Team, Options, torch.device]]:
+    """The processes that train, the options with what was started, and this process's own device. Where one of several processes
+    fails inside, all end."""
+    if place is None:
+        yield ALONE, options, own_device(options.device, None)
+        return
+    vigil = Vigil(place)
+    with vigil.guarded():
+        options = options_of(options, place)
+        device = own_device(options.device, place)
+        check_installed(f"--devices {place.here}")
+        team = Several(place, options.strategy == "fsdp", device, vigil)
+        yield team, options, device
+        torch.distributed.destroy_process_group()
+
+
 class Several(Team):
     """See Team. sharded: FSDP2 instead of DDP. Gradients are means over processes, and so is a loss, which is right as every
     process has as many parts of a step."""
 
-    def __init__(self, place: Place, sharded: bool, device: torch.device) -> None:
+    def __init__(self, place: Place, sharded: bool, device: torch.device, vigil: Vigil) -> None:
         self.rank, self.size, self.sharded, self.device = place.rank, place.size, sharded, device
+        self.place, self.vigil = place, vigil
         own = device if device.type == "cuda" else None
         torch.distributed.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
@@ -82,8 +101,34 @@ class Several(Team):
         self.fabric.launch()
         torch.set_num_threads(threads)
 
-    def end(self) -> None:
-        torch.distributed.destroy_process_group()
+    def opened(self) -> None:
+        self.vigil.tell("opened") if self.leads else self.vigil.ask("opened")
+
+    @contextmanager
+    def first_here(self) -> Iterator[None]:
+        key = f"first/{self.rank // self.place.here}"
+        if self.place.local:
+            self.vigil.ask(key)
+        yield
+        if not self.place.local:
+            self.vigil.tell(key)
+
+    def same(self, seen: Callable[[], Mapping[str, str]]) -> None:
+        mine = seen()
+        if self.leads:
+            self.vigil.tell("seen", json.dumps(dict(mine)))
+        leader = json.loads(self.vigil.ask("seen"))
+        for what, value in mine.items():
+            if value != leader.get(what):
+                raise InputError(
+                    "RANKS_DIFFER",
+                    f"rank {self.rank}",
+                    found=f"{what} {value}",
+                    expected=f"{leader.get(what)}, as rank 0 has it",
+                    fix="let all machines see the same files and the same environment",
+                )
+        self.wait()
+        self.vigil.training = True
 
     def turns(self, players: Mapping[str, nn.Module]) -> Mapping[str, Turn]:
         """Raises InputError BAD_OPTION for networks that cannot be sharded."""

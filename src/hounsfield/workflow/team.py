@@ -32,6 +32,17 @@ class Team:
         """Whether this is the process that writes, decides and speaks."""
         return self.rank == 0
 
+    def opened(self) -> None:
+        """The run is there with its plan, says the process that leads; the others wait for that."""
+
+    @contextmanager
+    def first_here(self) -> Iterator[None]:
+        """What the first process of each machine does before the others of it do."""
+        yield
+
+    def same(self, seen: Callable[[], Mapping[str, str]]) -> None:
+        """Before training: every process has seen the same, by what it was. Raises InputError RANKS_DIFFER."""
+
     def turns(self, players: Mapping[str, nn.Module]) -> Mapping[str, Turn]:
         """How each player computes its gradients. Before optimisers are made: parameters may be others afterwards."""
         return dict.fromkeys(players, _alone)
