@@ -143,7 +143,7 @@ def _why(rank: int, code: int, store: Any) -> Exception:
     if code == RunInterruptedError.exit_code:
         return RunInterruptedError("INTERRUPTED", "train", found="Ctrl-C", expected="the end", fix="start again")
     how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return lost(rank, f"a process that {how}").error()
+    return lost(rank, f"a process that {how}")
 
 
 def _end(processes: Sequence[subprocess.Popen[str]]) -> None:

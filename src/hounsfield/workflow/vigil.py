@@ -47,6 +47,13 @@ class Failure:
     fix: str = ""
     training: bool = False
 
+    @classmethod
+    def of(cls, error: BaseException, rank: int, training: bool = False) -> Failure:
+        if not isinstance(error, HounsfieldError):
+            said = next(iter(str(error).splitlines()), "")[:300]
+            return cls(rank, 1, f"{type(error).__name__}: {said}", training=training)
+        return cls(rank, error.exit_code, error.found, error.code, error.where, error.expected, error.fix, training)
+
     def error(self) -> Exception:
         """What the user is to read."""
         if self.exit_code not in KINDS:
@@ -56,11 +63,15 @@ class Failure:
         return KINDS[self.exit_code](self.code, where, found=self.found, expected=self.expected, fix=self.fix)
 
 
-def lost(rank: int, found: str) -> Failure:
-    """Of a process that said nothing."""
-    who = "the process that started the others" if rank < 0 else f"rank {rank}"
-    fix = "look for memory that ran out or a machine that failed, then continue with --resume"
-    return Failure(rank, ResourceError.exit_code, found, "RANK_LOST", who, "all processes until the end", fix)
+def lost(rank: int, found: str) -> ResourceError:
+    """Of a process that said nothing; -1 for the one that started the others."""
+    return ResourceError(
+        "RANK_LOST",
+        "the process that started the others" if rank < 0 else f"rank {rank}",
+        found=found,
+        expected="all processes until the end",
+        fix="look for memory that ran out or a machine that failed, then continue with --resume",
+    )
 
 
 def meet(place: Place, *, host: bool) -> Any:
@@ -138,14 +149,9 @@ class Vigil:
         return self.place.rank == speaker and not self.place.told
 
     def _failure_of(self, error: BaseException) -> Failure:
-        about: dict[str, Any] = {"rank": self.place.rank, "training": self.training}
         if isinstance(error, KeyboardInterrupt):
             error = RunInterruptedError("INTERRUPTED", "train", found="Ctrl-C", expected="the end", fix="start again")
-        if isinstance(error, HounsfieldError):
-            parts = {name: getattr(error, name) for name in ("code", "where", "found", "expected", "fix")}
-            return Failure(**about, exit_code=error.exit_code, **parts)
-        said = next(iter(str(error).splitlines()), "")[:300]
-        return Failure(**about, exit_code=1, found=f"{type(error).__name__}: {said}")
+        return Failure.of(error, self.place.rank, self.training)
 
     def _first(self, failure: Failure) -> Failure:
         """Writes a failure down where there is none yet; returns the one that was first."""
@@ -172,11 +178,12 @@ class Vigil:
                     seen, since = beat, time.monotonic()
                 silent = time.monotonic() - since
                 if silent > (LOST if beat else MEETING):
-                    failure = lost(next_rank, f"no sign of life for {silent:.0f} s")
+                    failure = Failure.of(lost(next_rank, f"no sign of life for {silent:.0f} s"), next_rank)
                     self._own.compare_set(FAILED, "", json.dumps(asdict(failure)))
                 self._seen = told(self._own)
             except Exception:
-                self._seen = lost(-1 if self.place.hosted else 0, "no sign of life any more")
+                gone = -1 if self.place.hosted else 0
+                self._seen = Failure.of(lost(gone, "no sign of life any more"), gone)
             self._ended.wait(0.0 if self._seen else BEAT)
         if self._seen is not None and not self._ended.is_set():
             self._leave(self._seen)
