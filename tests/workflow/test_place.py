@@ -37,6 +37,7 @@ def test_alone() -> None:
 
 def test_torchrun() -> None:
     found = Place.of(TORCHRUN)
+    assert found is not None
     assert found == Place(5, 8, 1, 4, "10.0.0.7", 29500, hosted=False, told=False)
     assert found.nodes == 2
     hosted = Place.of({**TORCHRUN, "TORCHELASTIC_USE_AGENT_STORE": "True"})
