@@ -222,7 +222,7 @@ def _shard(module: nn.Module, mesh: Any) -> nn.Module:
 
 def units(module: nn.Module) -> list[nn.Module]:
     """The submodules that are gathered one by one: the largest that hold no more than UNIT of the parameters, and layers that
-    hold more. A module of layers alone stays whole, as it may use their weights without calling them."""
+    hold more. What consists of linear layers stays whole: attention uses their weights without calling them."""
     total = sum(p.numel() for p in module.parameters())
     found: list[nn.Module] = []
 
@@ -231,11 +231,13 @@ def units(module: nn.Module) -> list[nn.Module]:
         if own == 0 or part in found:
             return
         called = type(part).forward is not nn.Module.forward  # lists of modules are not
-        of_layers = not any(True for child in part.children() for _ in child.children())
-        if called and (own <= UNIT * total or of_layers):
+        children = list(part.children())
+        deep = any(True for child in children for _ in child.children())
+        whole = not children or (not deep and any(isinstance(child, nn.Linear) for child in children))
+        if called and (own <= UNIT * total or whole):
             found.append(part)
             return
-        for child in part.children():
+        for child in children:
             walk(child)
 
     for child in module.children():

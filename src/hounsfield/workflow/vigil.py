@@ -123,10 +123,12 @@ class Vigil:
         try:
             yield
             self._say("done")
-            self._wait_for_others()
+            self._wait_for_others(LOST)
         except BaseException as error:
             self._handling.set()
-            raise self._spoken(error) from None
+            spoken = self._spoken(error)
+            self._wait_for_others(4 * BEAT)
+            raise spoken from None
         finally:
             self._ended.set()
             self._thread.join(2 * BEAT)
@@ -195,15 +197,16 @@ class Vigil:
         if self._speaks(failure):
             sys.stderr.write(f"{failure.error()}\n")
             sys.stderr.flush()
+        self._say("done")
         os._exit(failure.exit_code)
 
     def _say(self, beat: str) -> None:
         with suppress(Exception):
             self.store.set(f"beat/{self.place.rank}", beat)
 
-    def _wait_for_others(self) -> None:
-        """The process that keeps the store leaves last, or it would seem dead to the others."""
-        until = time.monotonic() + LOST
+    def _wait_for_others(self, seconds: float) -> None:
+        """The process that keeps the store leaves last, or the others would not know why."""
+        until = time.monotonic() + seconds
         while self.place.rank == 0 and not self.place.hosted and time.monotonic() < until:
             if all(_read(self.store, f"beat/{rank}") == "done" for rank in range(1, self.place.size)):
                 return
