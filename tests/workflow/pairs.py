@@ -119,7 +119,7 @@ def main(folder: Path) -> None:
             child = os.fork()
             if child == 0:
                 os.dup2(said.fileno(), 2)
-                act(Place(rank, 2, rank, 2, "127.0.0.1", port), what, training)  # type: ignore[arg-type]
+                act(Place(rank, 2, rank, 2, "127.0.0.1", port), what, training)
             running[child] = (name, rank, time.monotonic())
             said.close()
     found: dict[str, dict[str, list[object]]] = {name: {"codes": [0, 0], "said": ["", ""], "seconds": [0, 0]} for name in PAIRS}

@@ -26,12 +26,12 @@ GROUPS = {
 class Rows(torch.Tensor):
     """Stands for a tensor that lies on several processes: `rank` of `size` has its rows, and copies into them alone."""
 
-    rank: int
-    size: int
+    place: tuple[int, int]
 
     def to_local(self) -> Tensor:
-        each = -(-len(self) // self.size)
-        return self.as_subclass(torch.Tensor)[self.rank * each : (self.rank + 1) * each]
+        rank, size = self.place
+        each = -(-len(self) // size)
+        return self.as_subclass(torch.Tensor)[rank * each : (rank + 1) * each]
 
 
 def rows(value: Tensor, rank: int, size: int) -> Tensor:
@@ -39,7 +39,7 @@ def rows(value: Tensor, rank: int, size: int) -> Tensor:
     if value.ndim == 0:
         return value.clone()
     made = value.clone().as_subclass(Rows)
-    made.rank, made.size = rank, size
+    made.place = (rank, size)
     return made
 
 
@@ -72,7 +72,9 @@ def same(found: Any, step: int) -> bool:
     state, groups = found
     whole = {g: {n: groups[g][n] for n in groups[g]} for g in groups}
     alike = all(torch.equal(whole[g][n], GROUPS[g][n]) for g in GROUPS for n in GROUPS[g])
-    return bool(state["step"] == step and alike and {g: set(v) for g, v in whole.items()} == {g: set(v) for g, v in GROUPS.items()})
+    return bool(
+        state["step"] == step and alike and {g: set(v) for g, v in whole.items()} == {g: set(v) for g, v in GROUPS.items()}
+    )
 
 
 def test_one_file(tmp_path: Path) -> None:

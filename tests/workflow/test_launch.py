@@ -6,18 +6,18 @@ import json
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-from torch.distributed import HashStore
 
 from hounsfield.core.errors import InputError, ResourceError, RunInterruptedError
 from hounsfield.io.formats import Choices
 from hounsfield.workflow import launch as module
 from hounsfield.workflow.console import SILENT
 from hounsfield.workflow.launch import launch
-from hounsfield.workflow.place import cores
+from hounsfield.workflow.place import Place, cores
 from hounsfield.workflow.ready import Options
 
 HOW = {"overwrite": False, "resume": False, "started": 0.0}
@@ -29,7 +29,7 @@ def started(code: str) -> subprocess.Popen[str]:
 
 def watched(*codes: str, told: str = "") -> None:
     """Start a process for each code, and watch them as a launch does. told: a failure that one of them wrote down."""
-    store: Any = HashStore()
+    store: Any = import_module("torch.distributed").HashStore()
     if told:
         store.set("failed", told)
     processes = [started(code) for code in codes]
@@ -46,7 +46,9 @@ def test_all_well() -> None:
 
 def test_a_process_that_dies_takes_the_others_with_it() -> None:
     begun = time.monotonic()
-    with pytest.raises(ResourceError, match=r"^RANK_LOST rank 5: found a process that was ended by SIGKILL, .*--resume$") as error:
+    with pytest.raises(
+        ResourceError, match=r"^RANK_LOST rank 5: found a process that was ended by SIGKILL, .*--resume$"
+    ) as error:
         watched("import time; time.sleep(60)", "import os; os.kill(os.getpid(), 9)")
     assert time.monotonic() - begun < 10
     assert error.value.exit_code == 3
@@ -99,7 +101,8 @@ def test_several_machines_need_to_know_where_they_meet(tmp_path: Path, monkeypat
     for name in ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(
-        InputError, match=r"^BAD_OPTION --nodes: found 2 machines, and no MASTER_ADDR, MASTER_PORT, NODE_RANK .*srun or torchrun"
+        InputError,
+        match=r"^BAD_OPTION --nodes: found 2 machines, and no MASTER_ADDR, MASTER_PORT, NODE_RANK .*srun or torchrun",
     ):
         launch("data", tmp_path / "run", Options(devices=1, nodes=2, device="cpu"), HOW, SILENT)
 
@@ -116,8 +119,8 @@ def test_each_process_is_told_its_place(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(subprocess, "Popen", Started)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(module, "cores", lambda: 6)
-    place = module.Place(3, 4, 1, 2, "10.0.0.7", 29500, hosted=True, told=True)
+    place = Place(3, 4, 1, 2, "10.0.0.7", 29500, hosted=True, told=True)
     module._start(place, {})
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
     assert [seen[0][name] for name in names] == ["3", "4", "1", "2", "10.0.0.7", "29500", "3"]
-    assert module.Place.of(seen[0]) == place
+    assert Place.of(seen[0]) == place

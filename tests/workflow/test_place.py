@@ -86,7 +86,9 @@ def test_a_strategy_that_there_is_not() -> None:
 
 def test_more_devices_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     check_devices(CPU, cores())
-    with pytest.raises(InputError, match=rf"^BAD_OPTION --devices: found {cores() + 1} processes, expected at most the {cores()} "):
+    with pytest.raises(
+        InputError, match=rf"^BAD_OPTION --devices: found {cores() + 1} processes, expected at most the {cores()} "
+    ):
         check_devices(CPU, cores() + 1)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(InputError, match=r"found 4 processes, expected at most the 1 CUDA device here; fix: --devices 1$"):

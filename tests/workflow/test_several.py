@@ -1,4 +1,4 @@
-"""Two processes on one CPU learn what one does: with all of the weights each, and with rows of them; and go on for each other."""
+"""Two processes on one CPU learn what one does, with all of the weights each or with rows of them; and go on for each other."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,6 @@ import torch
 from safetensors.torch import load_file
 from tests.workflow.two_ranks import PLANS, STEPS, STOPPED, adversaries, run
 from torch import nn
-from torch.distributed import TCPStore
 
 from hounsfield.core.errors import InputError
 from hounsfield.models import flow, unet
@@ -43,7 +43,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two")
     for kind in KINDS:
         run(folder / kind / "went on", PLANS["two parts"], stop=STOPPED)
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    store = import_module("torch.distributed").TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     about = {
         "WORLD_SIZE": "2",
         "LOCAL_WORLD_SIZE": "2",
@@ -81,7 +81,7 @@ def alike(one: Member, other: Member) -> None:
     first, second = load_file(one.weights), load_file(other.weights)
     assert first.keys() == second.keys()
     for name, value in first.items():
-        torch.testing.assert_close(value, second[name], atol=1e-5, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(value, second[name], atol=1e-5, rtol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -175,5 +175,7 @@ def test_attention_that_uses_a_layer_without_calling_it_stays_whole() -> None:
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
-    with pytest.raises(InputError, match=r"^MISSING_EXTRA --devices 2: found no package lightning-fabric .*hounsfield\[scale\]"):
+    with pytest.raises(
+        InputError, match=r"^MISSING_EXTRA --devices 2: found no package lightning-fabric .*hounsfield\[scale\]"
+    ):
         check_installed("--devices 2")

@@ -29,7 +29,9 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
     folder = tmp_path_factory.mktemp("pairs")
     path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
     command = [sys.executable, "-m", "tests.workflow.pairs", str(folder)]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path, "TORCH_CPP_LOG_LEVEL": "ERROR"}, check=True, timeout=90)
+    subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path, "TORCH_CPP_LOG_LEVEL": "ERROR"}, check=True, timeout=90
+    )
     found: Pairs = json.loads((folder / "pairs.json").read_text())
     return found
 

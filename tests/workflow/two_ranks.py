@@ -1,4 +1,4 @@
-"""What each of two processes does for test_several.py: `python -m tests.workflow.two_ranks FOLDER`, started twice as torchrun would."""
+"""What each of two processes does for test_several.py: `python -m tests.workflow.two_ranks FOLDER`, as torchrun starts it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,9 @@ def adversaries() -> nn.Module:
     return nn.ModuleDict({"generator": nn.Linear(16, 3), "critic": nn.Linear(3, 1)})
 
 
-def run(folder: Path, how: Plan, team: Team = ALONE, stop: int = 0, model: nn.Module | None = None, solver: Any = None) -> Member:
+def run(
+    folder: Path, how: Plan, team: Team = ALONE, stop: int = 0, model: nn.Module | None = None, solver: Any = None
+) -> Member:
     """Train, or go on, in `folder`; interrupted after `stop` steps where that is not 0."""
 
     def tell(state: State, loss: float, value: float | None) -> None:

@@ -85,7 +85,10 @@ LeaveOut = Annotated[str | None, _value("Test on a column's value, such as site=
 Changes = Annotated[list[str] | None, _value("key=JSON of the plan, such as model_options.width=16; repeatable.", "--set")]
 
 Devices = Annotated[
-    int | None, _value("So many of --device, each with a process of its own.  [default: 1, or as many as were started]", panel=SEVERAL, min=1)
+    int | None,
+    _value(
+        "So many of --device, each with a process of its own.  [default: 1, or as many as were started]", panel=SEVERAL, min=1
+    ),
 ]
 Nodes = Annotated[int, typer.Option(min=1, rich_help_panel=SEVERAL, help="Machines with so many devices each.")]
 Strategy = Annotated[

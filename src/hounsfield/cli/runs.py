@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hounsfield.cli.options import Data, Device, Json, Overwrite, RunFolder, choices, gathered, reading, restoring, spread, training
+from hounsfield.cli.options import (
+    Data,
+    Device,
+    Json,
+    Overwrite,
+    RunFolder,
+    choices,
+    gathered,
+    reading,
+    restoring,
+    spread,
+    training,
+)
 from hounsfield.cli.terminal import STARTED, console, print_json, render, tell
 
 if TYPE_CHECKING:
@@ -49,6 +62,7 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train on a folder of images. Needs no configuration: layout, task, plan and size follow from data and time."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or each of several processes warns of what is meant so
     from hounsfield.workflow.place import leads
     from hounsfield.workflow.train import train as work
 

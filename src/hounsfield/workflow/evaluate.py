@@ -185,8 +185,8 @@ def measure(
     beside: Beside | None = None,
     team: Team = ALONE,
 ) -> Evaluation:
-    """Predict and score every sample, each process of `team` its part of them; of a generator compare as many of its images with
-    the samples, and with what lies `beside`."""
+    """Predict and score every sample, each process of `team` its part of them; of a generator compare as many of its images
+    with the samples, and with what lies `beside`."""
     if TASKS.load(predictor.plan.task).KIND == "generator":
         found = measure_sets(predictor, samples, beside or Beside(), console)
         headline = predictor.solver.metrics().headline

@@ -25,6 +25,7 @@ from hounsfield.data.loader import Loader
 from hounsfield.tasks import Solver
 from hounsfield.workflow import checkpoint
 from hounsfield.workflow.average import Average
+from hounsfield.workflow.checkpoint import Groups
 from hounsfield.workflow.contest import Contest
 from hounsfield.workflow.run import write_json, write_tensors, write_text
 from hounsfield.workflow.step import Stepper
@@ -71,10 +72,10 @@ class Member:
         """Whether there is a checkpoint."""
         return any((self.folder / "last" / name).exists() for name in (checkpoint.WHOLE, checkpoint.INDEX))
 
-    def save(self, state: State, groups: checkpoint.Groups, team: Team = ALONE) -> None:
+    def save(self, state: State, groups: Groups, team: Team = ALONE) -> None:
         checkpoint.write(self.folder / "last", asdict(state), groups, team)
 
-    def load(self) -> tuple[State, checkpoint.Groups] | None:
+    def load(self) -> tuple[State, Groups] | None:
         """The last checkpoint, or None before the first. Raises InputError BAD_WEIGHTS where it is damaged."""
         found = checkpoint.read(self.folder / "last")
         return None if found is None else (State(**found[0]), found[1])
@@ -187,8 +188,8 @@ def fit(
     watch: the headline figure of these weights on a few validation cases, or None. tell: called after every step with
     (state, loss, figure), the loss being the sum over the players. team: the processes that train together, each with its own
     part of every batch (`loader`); the one that leads decides by its clock and writes.
-    Raises DivergedError NAN_LOSS or COLLAPSED (the last checkpoint of a step within all bounds stays), RunInterruptedError after
-    Ctrl-C, which waits for the end of the step; a second one does not.
+    Raises DivergedError NAN_LOSS or COLLAPSED (the last checkpoint of a step within all bounds stays), RunInterruptedError
+    after Ctrl-C, which waits for the end of the step; a second one does not.
     """
     how, device = plan.training, next(model.parameters()).device
     stepper = Stepper(model, solver, plan, team)

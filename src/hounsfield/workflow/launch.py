@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -81,13 +82,12 @@ def _node(options: Options) -> int:
 
 def _meeting(options: Options, node: int) -> tuple[Any, Place]:
     """The store where all processes meet, kept by this process on the first machine, and the place of this machine's first."""
-    from torch.distributed import TCPStore
-
+    store: Any = import_module("torch.distributed").TCPStore
     devices = options.devices or 1
     address, port = "127.0.0.1", 0
     if options.nodes > 1:
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    kept = TCPStore(address, port, is_master=True, wait_for_workers=False) if node == 0 else None
+    kept = store(address, port, is_master=True, wait_for_workers=False) if node == 0 else None
     place = Place(
         node * devices, options.nodes * devices, 0, devices, address, kept.port if kept else port, hosted=True, told=True
     )

@@ -1,4 +1,4 @@
-"""Which of several processes this one is, as torchrun, SLURM or `hounsfield train --devices` says, and which device is its own."""
+"""Which of several processes this one is, as torchrun, SLURM or `launch` says, and which device is its own."""
 
 from __future__ import annotations
 
@@ -107,19 +107,17 @@ def own_device(name: str, place: Place | None) -> torch.device:
 
 def check_devices(device: torch.device, count: int) -> None:
     """Raises InputError BAD_OPTION where this machine does not have `count` devices like `device`, which names none of them."""
-    there = {"cuda": torch.cuda.device_count() if device.type == "cuda" else 0, "cpu": cores()}.get(device.type, 1)
-    shown_alone = device.type == "cuda" and there == 1 and "SLURM_STEP_ID" in os.environ
-    if count <= there and (device.index is None or count == 1):
+    there = {"cuda": torch.cuda.device_count(), "cpu": cores()}.get(device.type, 1)
+    named, alone = ":" in str(device), device.type == "cuda" and there == 1 and "SLURM_STEP_ID" in os.environ
+    if count == 1 or (not named and (count <= there or alone)):
         return
-    if shown_alone and device.index is None:
-        return
-    if device.index is not None:
-        found, fix = f"--device {device} for {count} processes", f"--device {device.type}"
-    else:
-        found, fix = f"{count} processes", f"--devices {there}"
     what = {"cuda": "CUDA device", "cpu": "processor core"}.get(device.type, f"{device.type} device")
     raise InputError(
-        "BAD_OPTION", "--devices", found=found, expected=f"at most the {there} {what}{'s' * (there != 1)} here", fix=fix
+        "BAD_OPTION",
+        "--devices",
+        found=f"--device {device} for {count} processes" if named else f"{count} processes",
+        expected=f"at most the {there} {what}{'s' * (there != 1)} here",
+        fix=f"--device {device.type}" if named else f"--devices {there}",
     )
 
 

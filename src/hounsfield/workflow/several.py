@@ -1,4 +1,4 @@
-"""Several processes that train one network, by Lightning Fabric: each with all of the weights (DDP), or with rows of them (FSDP2).
+"""Several processes that train one network, by Lightning Fabric: each with all of its weights (DDP), or with rows of them (FSDP2).
 
 Rajbhandari et al., "ZeRO: memory optimizations toward training trillion parameter models", SC 2020; Zhao et al., "PyTorch FSDP:
 experiences on scaling fully sharded data parallel", VLDB 2023.
@@ -135,7 +135,9 @@ class Several(Team):
         if self.sharded and len(players) > 1:
             raise _not_sharded(f"{' and '.join(players)}, trained in turn")
         try:
-            wrapped = {name: self.fabric.setup_module(_Player(player), move_to_device=False) for name, player in players.items()}
+            wrapped = {
+                name: self.fabric.setup_module(_Player(player), move_to_device=False) for name, player in players.items()
+            }
         except (ValueError, NotImplementedError) as error:
             if not self.sharded:
                 raise
@@ -161,7 +163,7 @@ class Several(Team):
         shares = [(new.double() - kept * old.double()) * kept ** (self.size - 1 - self.rank) for new, old, kept in counts]
         flat = torch.cat([share.flatten() for share in shares])
         torch.distributed.all_reduce(flat)
-        added = flat.split([share.numel() for share in shares])
+        added = torch.split(flat, [share.numel() for share in shares])
         for (new, old, kept), share in zip(counts, added, strict=True):
             new.copy_(kept**self.size * old.double() + share.reshape(old.shape))
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 from hounsfield.core.errors import DivergedError, HounsfieldError, InputError, ResourceError, RunInterruptedError
@@ -76,9 +77,8 @@ def lost(rank: int, found: str) -> ResourceError:
 
 def meet(place: Place, *, host: bool) -> Any:
     """A connection to the store of all processes. host: this is the process that keeps it."""
-    from torch.distributed import PrefixStore, TCPStore
-
-    store = TCPStore(
+    distributed: Any = import_module("torch.distributed")
+    store = distributed.TCPStore(
         place.address,
         place.port,
         world_size=None,
@@ -86,7 +86,7 @@ def meet(place: Place, *, host: bool) -> Any:
         timeout=timedelta(seconds=MEETING),
         wait_for_workers=False,
     )
-    return PrefixStore(f"hounsfield-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return distributed.PrefixStore(f"hounsfield-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def told(store: Any) -> Failure | None:
