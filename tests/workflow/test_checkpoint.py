@@ -1,4 +1,4 @@
-"""The state of a training on disk, whole and in parts: any number of processes writes and reads it, and a kill leaves one whole."""
+"""The state of a training on disk, whole and in parts: any number of processes reads it, and a kill leaves one whole."""
 
 from __future__ import annotations
 
@@ -160,6 +160,12 @@ def test_killed_before_the_old_one_is_removed_the_newer_is_read(tmp_path: Path, 
     assert same(read(tmp_path), 5)
 
 
+def read_all(folder: Path) -> list[Tensor]:
+    found = read(folder)
+    assert found is not None
+    return [value for group in found[1].values() for value in group.values()]
+
+
 @pytest.mark.parametrize("damage", ["no part", "short part", "bad index", "wrong rows"])
 def test_damage_is_told(tmp_path: Path, damage: str) -> None:
     write_sharded(tmp_path, 2, 2)
@@ -173,9 +179,7 @@ def test_damage_is_told(tmp_path: Path, damage: str) -> None:
     else:
         index.write_text(index.read_text().replace("5,", "6,", 1))
     with pytest.raises(InputError, match=r"^BAD_WEIGHTS .*fix: copy it again, or retrain"):
-        found = read(tmp_path)
-        assert found is not None
-        [found[1][group][name] for group in found[1] for name in found[1][group]]
+        read_all(tmp_path)
 
 
 def test_an_index_cannot_name_files_elsewhere(tmp_path: Path) -> None:

@@ -40,9 +40,9 @@ class Batch:
 
 
 class Loader:
-    """Batches from prepared cases. A step is `plan.training.accumulate` parts of `plan.training.batch` samples each, of which this is
-    the `rank`-th of `ranks` equal shares: `parts` from part `first` on. What a part holds depends on plan, seed and step alone, not
-    on the number of shares."""
+    """Batches from prepared cases. A step is `plan.training.accumulate` parts of `plan.training.batch` samples each, and this
+    is the `rank`-th of `ranks` equal shares of it: `parts` from part `first` on. What a part holds depends on plan, seed and
+    step alone, not on the number of shares."""
 
     def __init__(self, entries: dict[str, Entry], plan: Plan, spacing: Sequence[float], rank: int = 0, ranks: int = 1) -> None:
         self.ids = sorted(entries)

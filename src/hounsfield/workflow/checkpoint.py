@@ -1,7 +1,7 @@
 """The state of a training on disk: one file, or from each process the rows that it has; read by any number of processes.
 
-Of several parts `checkpoint.json` is the index: the state, and of each tensor its shape and the row at which each part begins. They
-lie in a folder of their own that the index names, so that a kill leaves the old state whole or the new one.
+Of several parts `checkpoint.json` is the index: the state, and of each tensor its shape and the row at which each part
+begins. They lie in a folder of their own that the index names, so that a kill leaves the old state whole or the new one.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Several processes that train one network, by Lightning Fabric: each with all of its weights (DDP), or with rows of them (FSDP2).
+"""Several processes that train one network, by Lightning Fabric: with all of its weights each (DDP) or rows of them (FSDP2).
 
 Rajbhandari et al., "ZeRO: memory optimizations toward training trillion parameter models", SC 2020; Zhao et al., "PyTorch FSDP:
 experiences on scaling fully sharded data parallel", VLDB 2023.
@@ -49,7 +49,7 @@ def check_installed(where: str) -> None:
 
 @contextmanager
 def together(place: Place | None, options: Options) -> Iterator[tuple[Team, Options, torch.device]]:
-    """The processes that train, the options with what was started, and this process's own device. Where one of several processes
+    """The processes that train, the options with what was started, and this process's own device. Where one of several
     fails inside, all end."""
     if place is None:
         yield ALONE, options, own_device(options.device, None)

@@ -79,6 +79,9 @@ class Stepper:
         return float(self.turns[player](loss, last))
 
     def _seed(self, step: int, part: int, turn: int) -> None:
+        """One part alone draws from one stream in all its turns."""
+        if turn and self.plan.training.accumulate == 1:
+            return
         torch.manual_seed(self.plan.seed * 1_000_003 + step + PARTS_APART * part + TURNS_APART * turn)
 
 

@@ -138,7 +138,8 @@ def _again(run: Run, device: torch.device, stages: Stages, console: Console, tea
 
 
 def _divided(run: Run, team: Team, console: Console) -> Run:
-    """The run with a plan whose steps so many processes can share, of as many samples as before. Raises InputError BAD_OPTION."""
+    """The run with a plan whose steps so many processes can share, of as many samples as before. Raises InputError
+    BAD_OPTION."""
     before = run.plan
     plan = divided(shardable(before) if team.sharded else before, team.size)
     if plan.training.accumulate == before.training.accumulate:

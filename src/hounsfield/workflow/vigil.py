@@ -220,5 +220,6 @@ def _read(store: Any, key: str) -> str:
 
 def _of_a_collective(error: BaseException) -> bool:
     """Whether the error says only that another process has gone."""
-    words = ("gloo", "NCCL", "Connection closed", "Connection reset", "TCPStore", "recvValue")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    distributed: Any = import_module("torch.distributed")
+    by_words = any(word in str(error) for word in ("gloo", "NCCL", "Connection closed", "Connection reset"))
+    return isinstance(error, distributed.DistError) or (isinstance(error, RuntimeError) and by_words)
