@@ -176,6 +176,6 @@ def test_attention_that_uses_a_layer_without_calling_it_stays_whole() -> None:
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
     with pytest.raises(
-        InputError, match=r"^MISSING_EXTRA --devices 2: found no package lightning-fabric .*hounsfield\[scale\]"
+        InputError, match=r"^MISSING_EXTRA --devices 2: found no package lightning-fabric, .*hounsfield\[scale\]"
     ):
         check_installed("--devices 2")

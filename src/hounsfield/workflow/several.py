@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -35,16 +36,14 @@ RUNNING, BATCHES = ("running_mean", "running_var"), "num_batches_tracked"
 
 def check_installed(where: str) -> None:
     """Raises InputError MISSING_EXTRA."""
-    try:
-        import_module(PACKAGE)
-    except ImportError as error:
+    if find_spec(PACKAGE) is None:
         raise InputError(
             "MISSING_EXTRA",
             where,
-            found=f"no package lightning-fabric ({error})",
+            found="no package lightning-fabric",
             expected="the extra scale",
             fix="pip install 'hounsfield[scale]'",
-        ) from error
+        )
 
 
 @contextmanager
