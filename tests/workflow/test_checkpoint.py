@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hounsfield.core.errors import InputError
+from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.workflow import checkpoint
 from hounsfield.workflow.checkpoint import INDEX, WHOLE, fill, like, read, write
 from hounsfield.workflow.team import Team
@@ -190,3 +191,17 @@ def test_an_index_cannot_name_files_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "one" / INDEX).write_text(json.dumps(index))
     with pytest.raises(InputError, match="BAD_WEIGHTS"):
         read(tmp_path / "one")
+
+
+def test_a_full_disk_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_sharded(tmp_path, 2, 2)
+
+    def full(tensors: Any, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(ResourceError, match="DISK_FULL"):
+        write_sharded(tmp_path, 3, 2)
+    assert same(read(tmp_path), 2)
+    assert [p for p in tmp_path.rglob("*.safetensors") if p.parent.name != "2-of-2"] == []
