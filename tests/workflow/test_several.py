@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +23,7 @@ from torch import nn
 from hounsfield.core.errors import InputError
 from hounsfield.models import flow, unet
 from hounsfield.workflow.fit import Member, read_log
-from hounsfield.workflow.several import UNIT, check_installed, units
+from hounsfield.workflow.several import UNIT, Several, check_installed, units
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("ddp", "fsdp")
@@ -181,3 +184,34 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         InputError, match=r"^MISSING_EXTRA --devices 2: found no package lightning-fabric, .*hounsfield\[scale\]"
     ):
         check_installed("--devices 2")
+
+
+class Told:
+    """A vigil whose rank 0 has seen `seen`."""
+
+    training = False
+
+    def __init__(self, seen: Mapping[str, str]) -> None:
+        self.seen = seen
+
+    def ask(self, key: str) -> str:
+        return json.dumps(dict(self.seen))
+
+
+@pytest.mark.parametrize(
+    ("mine", "line"),
+    [
+        ({"torch": "2.13.0", "data": "24 cases (ab12)"}, "found torch 2.13.0, expected 2.14.1, as rank 0 has it;"),
+        ({"torch": "2.14.1", "data": "23 cases (cd34)"}, "found data 23 cases (cd34), expected 24 cases (ab12), as rank 0"),
+    ],
+)
+def test_ranks_that_see_different_data_or_versions(monkeypatch: pytest.MonkeyPatch, mine: dict[str, str], line: str) -> None:
+    seen = {"torch": "2.14.1", "data": "24 cases (ab12)"}
+    team: Any = Several.__new__(Several)
+    team.rank, team.size, team.vigil = 3, 4, Told(seen)
+    monkeypatch.setattr(Several, "wait", lambda self: None)
+    with pytest.raises(InputError, match=rf"^RANKS_DIFFER rank 3: {re.escape(line)}"):
+        team.same(lambda: mine)
+    assert not team.vigil.training
+    team.same(lambda: seen)
+    assert team.vigil.training

@@ -8,6 +8,7 @@ that waits for what will never come.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import threading
@@ -137,8 +138,12 @@ class Vigil:
     def _spoken(self, error: BaseException) -> BaseException:
         """What this process raises for what it caught."""
         mine = self._failure_of(error)
-        waits = _of_a_collective(error) or (mine.exit_code in AGREED and self.place.rank != 0)
-        failure = (self._cause() if waits else None) or self._first(mine)
+        cause = None
+        if mine.exit_code in AGREED and self.place.rank != 0:
+            cause = self._cause()  # the one that leads may save before it tells
+        elif _of_a_collective(error):
+            cause = self._cause(PATIENCE)
+        failure = cause or self._first(mine)
         if self._speaks(failure):
             return failure.error() if failure.training or failure != mine else error
         if failure == mine and mine.exit_code not in KINDS:
@@ -161,9 +166,9 @@ class Vigil:
             return Failure(**json.loads(self.store.compare_set(FAILED, "", json.dumps(asdict(failure)))))
         return failure
 
-    def _cause(self) -> Failure | None:
-        """The failure that another process writes down, or this one's thread sees, or None after PATIENCE."""
-        until = time.monotonic() + PATIENCE
+    def _cause(self, seconds: float = math.inf) -> Failure | None:
+        """The failure that another process writes down, or this one's thread sees; None where it takes longer."""
+        until = time.monotonic() + seconds
         while self._seen is None and time.monotonic() < until:
             time.sleep(0.1)
         return self._seen
@@ -172,13 +177,16 @@ class Vigil:
         """Until the work has ended, or a failure is seen."""
         next_rank = (self.place.rank + 1) % self.place.size
         seen, since = "", time.monotonic()
+        looked = since
         while not self._ended.is_set() and self._seen is None:
             try:
-                self._own.set(f"beat/{self.place.rank}", str(time.monotonic()))
+                now = time.monotonic()
+                stood_still, looked = now - looked > LOST / 2, now  # this process itself, or all of them
+                self._own.set(f"beat/{self.place.rank}", str(now))
                 beat = _read(self._own, f"beat/{next_rank}")
-                if beat != seen or beat == "done":
-                    seen, since = beat, time.monotonic()
-                silent = time.monotonic() - since
+                if beat != seen or beat == "done" or stood_still:
+                    seen, since = beat, now
+                silent = now - since
                 if silent > (LOST if beat else MEETING):
                     failure = Failure.of(lost(next_rank, f"no sign of life for {silent:.0f} s"), next_rank)
                     self._own.compare_set(FAILED, "", json.dumps(asdict(failure)))
@@ -197,7 +205,8 @@ class Vigil:
         if self._speaks(failure):
             sys.stderr.write(f"{failure.error()}\n")
             sys.stderr.flush()
-        self._say("done")
+        with suppress(Exception):
+            self._own.set(f"beat/{self.place.rank}", "done")
         os._exit(failure.exit_code)
 
     def _say(self, beat: str) -> None:
