@@ -38,7 +38,7 @@ def launch(data: str | Path, out: str | Path, options: Options, how: Mapping[str
     node = _node(options)
     check_devices(choose_device(options.device), devices)
     check_installed(f"--devices {devices}")
-    if not how["resume"]:
+    if node == 0 and not how["resume"]:  # else the first machine may have begun
         refuse_existing(out, how["overwrite"])
     store, place = _meeting(options, node)
     asked = {
