@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.workflow.pairs import free_port
 
 from hounsfield.core.errors import InputError, ResourceError, RunInterruptedError
 from hounsfield.io.formats import Choices
@@ -124,3 +125,26 @@ def test_each_process_is_told_its_place(monkeypatch: pytest.MonkeyPatch) -> None
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "OMP_NUM_THREADS")
     assert [seen[0][name] for name in names] == ["3", "4", "1", "2", "10.0.0.7", "29500", "3"]
     assert Place.of(seen[0]) == place
+
+
+def test_the_first_machine_keeps_the_place_where_all_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.setenv("MASTER_PORT", str(port))
+    options = Options(devices=2, nodes=2)
+    (one, kept), first = module._meeting(options, 0)
+    (other, none), second = module._meeting(options, 1)
+    assert (kept is not None, none) == (True, None)
+    assert first == Place(0, 4, 0, 2, "127.0.0.1", port, hosted=True, told=True)
+    assert second == Place(2, 4, 0, 2, "127.0.0.1", port, hosted=True, told=True)
+    one.set("key", "value")
+    assert other.get("key") == b"value"
+
+
+@pytest.mark.parametrize("number", ["0", "1"])
+def test_the_machine_says_which_it_is(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("NODE_RANK", number)
+    assert module._node(Options(nodes=2)) == int(number)
+    assert module._node(Options()) == 0

@@ -118,3 +118,9 @@ def test_processes_on_one_cpu_share_its_cores(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert own_device("cpu", Place.of(TORCHRUN)) == CPU
     assert threads == [3]
+
+
+def test_one_device_shards_nothing() -> None:
+    with pytest.raises(InputError, match=r"^BAD_OPTION --strategy fsdp: found one device, .*; fix: add --devices"):
+        options_of(Options(strategy="fsdp"), None)
+    assert options_of(Options(strategy="fsdp", devices=2), None).processes == 2

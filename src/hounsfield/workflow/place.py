@@ -64,7 +64,7 @@ def leads() -> bool:
 
 def options_of(options: Options, place: Place | None) -> Options:
     """The options with the devices and nodes that there are. Raises InputError BAD_OPTION where others were asked for, or a
-    strategy that there is not."""
+    strategy that there is not or that one device has no use for."""
     if options.strategy not in STRATEGIES:
         raise InputError(
             "BAD_OPTION",
@@ -74,6 +74,14 @@ def options_of(options: Options, place: Place | None) -> Options:
             fix="ddp where a device holds the network, fsdp where it does not",
         )
     if place is None:
+        if options.strategy == "fsdp" and options.processes == 1:
+            raise InputError(
+                "BAD_OPTION",
+                "--strategy fsdp",
+                found="one device, which has all of the weights anyway",
+                expected="several",
+                fix="add --devices, or leave --strategy out",
+            )
         return replace(options, devices=options.devices or 1)
     started = (place.here, place.nodes)
     asked = (options.devices or place.here, place.nodes if options.nodes == 1 else options.nodes)
