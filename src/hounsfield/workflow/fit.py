@@ -351,7 +351,8 @@ def _restore(member: Member, stepper: Stepper, average: Average) -> State | None
         if average.decay:
             checkpoint.fill(average.kept, groups["average"], team)
         for name, optimiser in stepper.optimisers.items():
-            before, parameters = optimiser.state_dict()["param_groups"], optimiser.param_groups[0]["params"]
+            before = optimiser.state_dict()["param_groups"]
+            parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
             moments: dict[int, dict[str, Tensor]] = {}
             for key, value in groups.get(f"optimiser.{name}", {}).items():
                 index, what = key.split(".", 1)
