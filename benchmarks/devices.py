@@ -70,7 +70,8 @@ def losses(run: Run) -> list[float]:
 
 
 def memory(folder: Path) -> dict[str, Any]:
-    """Of the processes of each strategy, and the larger rise with FSDP as a part of that with DDP."""
+    """Of the processes of each strategy, by rank, and what each takes with FSDP as a part of that with DDP: beyond what it
+    held before, and in all."""
     found: dict[str, Any] = {"parameters": parameters(large()), **LARGE}
     for strategy in STRATEGIES:
         store = import_module("torch.distributed").TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -79,10 +80,9 @@ def memory(folder: Path) -> dict[str, Any]:
         ranks = [{**about, "TORCHELASTIC_USE_AGENT_STORE": "True", "RANK": str(k), "LOCAL_RANK": str(k)} for k in range(2)]
         running = [subprocess.Popen(command, env={**os.environ, **rank}, stdout=subprocess.PIPE, text=True) for rank in ranks]
         found[strategy] = [json.loads(process.communicate()[0]) for process in running]
-    rises = [max(process["peak"] - process["before"] for process in found[strategy]) for strategy in STRATEGIES]
-    found["rise_fsdp_over_ddp"] = round(rises[1] / rises[0], 3)
-    peaks = [max(process["peak"] for process in found[strategy]) for strategy in STRATEGIES]
-    found["peak_fsdp_over_ddp"] = round(peaks[1] / peaks[0], 3)
+    for name, floor in (("rise", "before"), ("peak", "")):
+        ddp, fsdp = ([one["peak"] - one.get(floor, 0) for one in found[strategy]] for strategy in STRATEGIES)
+        found[f"{name}_fsdp_over_ddp"] = [round(b / a, 3) for a, b in zip(ddp, fsdp, strict=True)]
     return found
 
 

@@ -146,7 +146,7 @@ class Vigil:
         failure = cause or self._first(mine)
         if self._speaks(failure):
             return failure.error() if failure.training or failure != mine else error
-        if failure == mine and mine.exit_code not in KINDS:
+        if failure == mine and (mine.exit_code not in KINDS or "HOUNSFIELD_DEBUG" in os.environ):
             traceback.print_exception(error)
         return SystemExit(failure.exit_code)
 
