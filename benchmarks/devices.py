@@ -1,4 +1,4 @@
-"""Two processes on one CPU beside one: what they learn and measure, and the memory of each with all weights or with rows of them.
+"""Two processes on one CPU beside one: what they learn and measure, and the memory of each with all weights or rows of them.
 
 `python benchmarks/devices.py` prints one JSON document. equality: of a training by one process and by two of the same plan, the
 largest difference of the losses, and whether evaluation by one process gives what two had stored. memory: of each process of a

@@ -1,4 +1,4 @@
-"""The whole way from a folder to a report on two devices: what one learns and measures, said once; and what one does without."""
+"""The whole way from a folder to a report on two devices: what one learns and measures, said once; one does without Fabric."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ def _start(place: Place, asked: Mapping[str, Any]) -> subprocess.Popen[str]:
         "TORCH_CPP_LOG_LEVEL": os.environ.get("TORCH_CPP_LOG_LEVEL", "ERROR"),
         OURS: 1,
     }
-    process = subprocess.Popen(  # noqa: S603
+    process = subprocess.Popen(
         [sys.executable, "-c", "from hounsfield.workflow.worker import work; work()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,  # the run's path is this process's to say
