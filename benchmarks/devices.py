@@ -94,7 +94,8 @@ def large() -> Plan:
 
 def rank(strategy: str, folder: Path) -> None:
     """What one process does for `memory`."""
-    keep_freed_memory()
+    if strategy == "ddp":  # as `train` does
+        keep_freed_memory()
     training.SAVE_EVERY = 1e9  # one checkpoint, at the end
     plan = large()
     with together(Place.of(), Options(device="cpu", strategy=strategy)) as (team, _, device):

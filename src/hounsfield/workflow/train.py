@@ -77,7 +77,8 @@ def train(
     if place is None and options.processes > 1:
         return launch(data, out, options, {"overwrite": overwrite, "resume": resume, "started": started}, console)
     with together(place, options) as (team, options, device):
-        keep_freed_memory()
+        if not team.sharded:  # what is gathered and freed in turn would stay in pieces
+            keep_freed_memory()
         if not team.leads:
             return _follow(Path(out), device, started, team)
         if resume and (Path(out) / "plan.json").exists():
