@@ -315,3 +315,20 @@ def test_where_no_share_decides_or_all_cases_are_alike_every_case_comes_once_an_
         ids = sorted(held)
         orders = [np.random.default_rng((3, 0, epoch)).permutation(len(ids)) for epoch in range(13)]
         assert drawn == [ids[k] for order in orders for k in order][:36]
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_shares_of_a_step_are_the_step_whoever_has_them(small: dict[str, Entry], ranks: int) -> None:
+    """Windows and every change of them: four parts by one process, or by several, in order and none twice."""
+    how = plan((8, 8), Augment(mirror=(0,), elastic=1), batch=3, accumulate=4)
+    device = torch.device("cpu")
+    alone = Loader(small, how, (1, 1))
+    shares = [Loader(small, how, (1, 1), rank, ranks) for rank in range(ranks)]
+    for step in (0, 7):
+        whole = alone.finish(alone.raw(step), step, device)
+        parts = [share.finish(share.raw(step), step, device) for share in shares]
+        assert alone.names(step) == whole.ids == tuple(name for part in parts for name in part.ids)
+        assert all(share.names(step) == whole.ids for share in shares)
+        assert torch.equal(whole.image, torch.cat([part.image for part in parts]))
+        assert torch.equal(whole.target, torch.cat([part.target for part in parts]))
+        assert [part.ids for share in parts for part in share.parts(4 // ranks)] == [part.ids for part in whole.parts(4)]

@@ -24,6 +24,7 @@ LATER = {"Choices": object, "Options": object, "Profile": object}  # types whose
 CHOICES = "Where a file leaves a choice"
 KEEPS = "What the strict profile would take, and may stay"
 PIXELS = "Pixels"
+SEVERAL = "On several devices"
 
 
 class Form(StrEnum):
@@ -82,6 +83,21 @@ Test = Annotated[
 ]
 LeaveOut = Annotated[str | None, _value("Test on a column's value, such as site=A.")]
 Changes = Annotated[list[str] | None, _value("key=JSON of the plan, such as model_options.width=16; repeatable.", "--set")]
+
+Devices = Annotated[
+    int | None,
+    _value(
+        "So many of --device, each with a process of its own.  [default: 1, or as many as were started]", panel=SEVERAL, min=1
+    ),
+]
+Nodes = Annotated[int, typer.Option(min=1, rich_help_panel=SEVERAL, help="Machines with so many devices each.")]
+Strategy = Annotated[
+    str,
+    typer.Option(
+        rich_help_panel=SEVERAL,
+        help="ddp: each device has all of the network. fsdp: each has a part of it, for one that a device does not hold.",
+    ),
+]
 
 ShiftDates = Annotated[bool, _flag("--shift-dates", "Move the dates of a patient by one number of days.", KEEPS)]
 RetainUids = Annotated[bool, _flag("--retain-uids", "Keep UIDs.", KEEPS)]
@@ -211,6 +227,11 @@ def _changes(given: list[str]) -> dict[str, Any]:
             )
         out[key] = value
     return out
+
+
+def spread(devices: Devices = None, nodes: Nodes = 1, strategy: Strategy = "ddp") -> dict[str, Any]:
+    """On what a training is spread."""
+    return {"devices": devices, "nodes": nodes, "strategy": strategy}
 
 
 def profile(

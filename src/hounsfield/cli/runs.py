@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hounsfield.cli.options import Data, Device, Json, Overwrite, RunFolder, choices, gathered, reading, restoring, training
+from hounsfield.cli.options import (
+    Data,
+    Device,
+    Json,
+    Overwrite,
+    RunFolder,
+    choices,
+    gathered,
+    reading,
+    restoring,
+    spread,
+    training,
+)
 from hounsfield.cli.terminal import STARTED, console, print_json, render, tell
 
 if TYPE_CHECKING:
@@ -37,22 +50,26 @@ def plan(
 
 
 @verbs.command()
-@gathered(options=training)
+@gathered(options=training, several=spread)
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="The new run's folder.", show_default=False)],
     options: Options,
+    several: dict[str, Any],
     plan: Annotated[Path | None, typer.Option(help="A plan.json to obey instead of the rules.", show_default=False)] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop on copies and near copies between the parts.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Train on a folder of images. Needs no configuration: layout, task, plan and size follow from data and time."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or each of several processes warns of what is meant so
+    from hounsfield.workflow.place import leads
     from hounsfield.workflow.train import train as work
 
-    options = replace(options, plan=plan, strict=strict)
+    options = replace(options, plan=plan, strict=strict, **several)
     run = work(data, out, options, overwrite=overwrite, resume=resume, console=console(), started=STARTED)
-    typer.echo(str(run.root))
+    if leads():
+        typer.echo(str(run.root))
 
 
 @verbs.command()

@@ -65,11 +65,13 @@ CODES: Final[dict[str, str]] = {
     "UNKNOWN_MEMBER": "no model, task, reader, format, method or dataset of this name",
     "BAD_MEMBER": "a plug-in does not have what its folder asks for",
     "UNSUPPORTED_PAIR": "this model cannot do this task",
+    "RANKS_DIFFER": "the processes of a training on several devices see different data or versions",
     "MISSING_EXTRA": "an optional package is not installed",
     # resources, divergence, interruption
     "DISK_FULL": "the disk does not hold what must be written",
     "OUT_OF_MEMORY": "the memory does not hold what was asked",
     "BUDGET_TOO_SMALL": "the time does not hold one epoch and the evaluation",
+    "RANK_LOST": "a process of a training on several devices has died or says nothing any more",
     "FETCH_FAILED": "a published file cannot be loaded from its server, or arrives damaged",
     "NAN_LOSS": "the loss is not finite",
     "COLLAPSED": "one player of an adversarial training has won, and the others learn nothing",

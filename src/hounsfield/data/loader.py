@@ -40,13 +40,17 @@ class Batch:
 
 
 class Loader:
-    """Batches of `plan.training.batch` from prepared cases. `batch(step)` depends on plan, seed and step alone."""
+    """Batches from prepared cases. A step is `plan.training.accumulate` parts of `plan.training.batch` samples each, and this
+    is the `rank`-th of `ranks` equal shares of it: `parts` from part `first` on. What a part holds depends on plan, seed and
+    step alone, not on the number of shares."""
 
-    def __init__(self, entries: dict[str, Entry], plan: Plan, spacing: Sequence[float]) -> None:
+    def __init__(self, entries: dict[str, Entry], plan: Plan, spacing: Sequence[float], rank: int = 0, ranks: int = 1) -> None:
         self.ids = sorted(entries)
         self.entries = entries
         self.plan = plan
         self.spacing = tuple(spacing)
+        self.parts = plan.training.accumulate // ranks
+        self.first = rank * self.parts
         largest = [max(e.shape[k] for e in entries.values()) for k in range(plan.ndim)]
         wide = margin(plan.patch, plan.augment)
         whole = plan.grid.size is not None
@@ -69,12 +73,17 @@ class Loader:
         window = math.prod(self.plan.patch)
         return sum(min(1.0, window / math.prod(e.shape)) for e in self.entries.values()) / len(self.entries)
 
-    def raw(self, step: int) -> Batch:
-        """The batch before augmentation: windows of `self.read`."""
+    def names(self, step: int) -> tuple[str, ...]:
+        """The cases of all of a step, in order."""
         size = self.plan.training.batch * self.plan.training.accumulate
+        return tuple(self._case(step * size + slot) for slot in range(size))
+
+    def raw(self, step: int) -> Batch:
+        """This share of a step before augmentation: windows of `self.read`."""
+        how = self.plan.training
+        start = (step * how.accumulate + self.first) * how.batch
         images, targets, ids = [], [], []
-        for slot in range(size):
-            number = step * size + slot
+        for number in range(start, start + self.parts * how.batch):
             name = self._case(number)
             image, target = self._window(self.entries[name], np.random.default_rng((self.plan.seed, 1, number)))
             images.append(image)
@@ -85,15 +94,24 @@ class Loader:
         return Batch(torch.from_numpy(np.stack(images)), torch.from_numpy(_stacked(targets, self.boxes)), tuple(ids))
 
     def finish(self, batch: Batch, step: int, device: torch.device) -> Batch:
-        """The raw batch of `step`, moved to `device` and augmented there."""
-        draw = generator(device, self.plan.seed, 2, step)
+        """The raw batch of `step`, moved to `device` and augmented there, each part by draws of its own."""
         image, target = (part.to(device, non_blocking=True) for part in (batch.image, batch.target))
+        moved = Batch(image, target, batch.ids)
+        done = [self._augmented(part, step, self.first + k) for k, part in enumerate(moved.parts(self.parts))]
+        if len(done) == 1:
+            return done[0]
+        return Batch(torch.cat([part.image for part in done]), torch.cat([part.target for part in done]), batch.ids)
+
+    def _augmented(self, part: Batch, step: int, number: int) -> Batch:
+        """Part `number` of a step."""
+        draw = generator(part.image.device, self.plan.seed, 2, step * self.plan.training.accumulate + number)
+        image, target = part.image, part.target
         if self.boxes:
             image, target = augment_boxes(image, target, self.plan.patch, self.spacing, self.plan.augment, draw)
-            return Batch(image, target, batch.ids)
+            return Batch(image, target, part.ids)
         dense = target.ndim == image.ndim
         image, moved = augment(image, target if dense else None, self.plan.patch, self.spacing, self.plan.augment, draw)
-        return Batch(image, target if moved is None else moved, batch.ids)
+        return Batch(image, target if moved is None else moved, part.ids)
 
     def ahead(self, start: int) -> Generator[Batch, None, None]:
         """Raw batches from step `start` on, without end, read ahead in one thread. Close the iterator to stop it."""

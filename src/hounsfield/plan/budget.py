@@ -234,7 +234,7 @@ def measure(plan: Plan, loader: Loader, device: torch.device, seconds: float, st
             if len(times) > 1 and sum(times) > seconds:
                 break
             batch = loader.finish(next(ahead), step, device)
-            for turn in zip(*(solver.steps(running, part) for part in batch.parts(how.accumulate)), strict=True):
+            for turn in zip(*(solver.steps(running, part) for part in batch.parts(loader.parts)), strict=True):
                 optimiser.zero_grad(set_to_none=True)
                 for _, loss_fn in turn:
                     with torch.autocast(device.type, torch.bfloat16, enabled=how.amp):

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,10 @@ class Memory:
     def total(self) -> int:
         own = self.weights + self.gradients + self.optimiser + self.average
         return own + self.activations + self.overhead + self.batches + self.cases + self.base
+
+
+Taken = Callable[[Memory], int]  # bytes of it that each of the processes of a training takes
+ALL: Taken = attrgetter("total")  # of a process that trains alone
 
 
 def predict(plan: Plan, device_type: str) -> Memory:
@@ -125,14 +130,14 @@ def available(device: torch.device) -> int:
         return 2**62
 
 
-def check(plan: Plan, device_type: str, room: int) -> None:
-    """Raises ResourceError OUT_OF_MEMORY where training the plan takes more than `room` bytes, naming what would fit."""
-    needed = predict(plan, device_type).total
+def check(plan: Plan, device_type: str, room: int, taken: Taken = ALL) -> None:
+    """Raises ResourceError OUT_OF_MEMORY where training takes more than `room` bytes of a process, naming what would fit."""
+    needed = taken(predict(plan, device_type))
     if needed <= room:
         return
     fix = "none of its smaller forms fits: free memory, or use another machine"
     for changes, smaller in _smaller(plan, lambda *keys: True):
-        total = predict(smaller, device_type).total
+        total = taken(predict(smaller, device_type))
         if total <= room:
             fix = " ".join(f"--set {key}={_shown(value)}" for key, value in changes.items()) + f" takes {_gib(total)}"
             if "model_options.width" in changes and plan.reasons.get("model_options.width", "").startswith("--size"):
@@ -147,7 +152,7 @@ def check(plan: Plan, device_type: str, room: int) -> None:
     )
 
 
-def fitted(plan: Plan, device_type: str, room: int) -> Plan:
+def fitted(plan: Plan, device_type: str, room: int, taken: Taken = ALL) -> Plan:
     """The plan made to fit `room` bytes, with the reasons; what the user chose stays as it is.
 
     An accelerator's memory is filled by a larger batch, as long as a fifth of it stays free. A plan that does not fit gets, in
@@ -155,12 +160,12 @@ def fitted(plan: Plan, device_type: str, room: int) -> Plan:
     nothing fits, the smallest of all.
     """
     limit = room if device_type == "cpu" else int(COMFORT * room)
-    before = predict(plan, device_type).total
+    before = taken(predict(plan, device_type))
     if before <= limit:
-        return plan if device_type == "cpu" else _grown(plan, device_type, limit, room)
+        return plan if device_type == "cpu" else _grown(plan, device_type, limit, room, taken)
     best: tuple[dict[str, Any], int] | None = None
     for changes, smaller in _smaller(plan, lambda *keys: not any(_is_chosen(plan, key) for key in keys)):
-        best = changes, predict(smaller, device_type).total
+        best = changes, taken(predict(smaller, device_type))
         if best[1] <= limit:
             break
     if best is None:
@@ -168,14 +173,14 @@ def fitted(plan: Plan, device_type: str, room: int) -> Plan:
     return plan.override(best[0], f"takes {_gib(best[1])} where {_gib(before)} were more than fit in {_gib(room)}")
 
 
-def _grown(plan: Plan, device_type: str, limit: int, room: int) -> Plan:
+def _grown(plan: Plan, device_type: str, limit: int, room: int, taken: Taken) -> Plan:
     """The plan with the batch doubled while it fits into `limit` bytes."""
     batch = plan.training.batch
     if _is_chosen(plan, "training.batch"):
         return plan
     best, total = batch, 0
     while 2 * best <= GROWTH * batch:
-        more = predict(plan.override({"training.batch": 2 * best}, ""), device_type).total
+        more = taken(predict(plan.override({"training.batch": 2 * best}, ""), device_type))
         if more > limit:
             break
         best, total = 2 * best, more

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from hounsfield.workflow.team import local
+
 
 class Average:
     """Exponential moving average of a model's weights and buffers, or without a decay the last of them; young averages forget
@@ -12,7 +14,7 @@ class Average:
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.live = list(model.state_dict().values())
+        self.live = [local(v) for v in model.state_dict().values()]
         self.kept = {k: v.detach().clone() if decay else v for k, v in model.state_dict().items()}
 
     @torch.no_grad()
@@ -20,7 +22,7 @@ class Average:
         if not self.decay:
             return
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        for kept, live in zip(self.kept.values(), self.live, strict=True):
+        for kept, live in zip(map(local, self.kept.values()), self.live, strict=True):
             if kept.is_floating_point():
                 kept.lerp_(live.to(kept.dtype), weight)
             else:

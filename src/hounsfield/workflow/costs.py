@@ -50,8 +50,12 @@ def seconds_a_case(predictor: Predictor, samples: Sequence[Sample]) -> float:
 def fitting(samples: Sequence[Sample], each: float, seconds: float) -> Sequence[Sample]:
     """As many of `samples`, evenly spaced and at least one, as take `seconds` at `each` seconds a case."""
     held = min(float(len(samples)), seconds / max(each, 1e-9))
-    count = max(1, int(held))
-    return [samples[k * len(samples) // count] for k in range(count)] if samples else samples
+    return evenly(samples, max(1, int(held))) if samples else samples
+
+
+def evenly(samples: Sequence[Sample], count: int) -> Sequence[Sample]:
+    """So many of `samples`, evenly spaced."""
+    return [samples[k * len(samples) // count] for k in range(count)]
 
 
 def _windows(plan: Plan, size: Sequence[int]) -> int:

@@ -26,6 +26,7 @@ from hounsfield.workflow.generate import save_picture
 from hounsfield.workflow.predict import Predictor, cases_of
 from hounsfield.workflow.run import Run, as_planned, read_json, write_json
 from hounsfield.workflow.sets import Beside, measure_sets, trained
+from hounsfield.workflow.team import ALONE, Team
 from hounsfield.workflow.usefulness import Downstream, Likeness, More, taught
 
 SHOWN = {  # by the pictures of a generator, as their files say
@@ -215,24 +216,25 @@ def measure(
     console: Console,
     beside: Beside | None = None,
     more: Sequence[More] = (),
+    team: Team = ALONE,
 ) -> Evaluation:
-    """Predict and score every sample, by what there is `more`, too; of a generator compare as many of its images with the
-    samples, and with what lies `beside`."""
+    """Predict and score every sample, by what there is `more`, too, each process of `team` its part of them; of a generator
+    compare as many of its images with the samples, and with what lies `beside`."""
     if TASKS.load(predictor.plan.task).KIND == "generator":
         found = measure_sets(predictor, samples, beside or Beside(), console)
         headline = predictor.solver.metrics().headline
         return Evaluation(predictor.plan.task, part, used_for, dict(found.figures), tuple(found.rows), headline, found.pictures)
-    return _measure(lambda sample: predictor, samples, part, used_for, console, more)
+    return _measure(lambda sample: predictor, samples, part, used_for, console, more, team)
 
 
 def measure_folds(
-    run: Run, samples: Sequence[Sample], device: torch.device, console: Console, more: Sequence[More] = ()
+    run: Run, samples: Sequence[Sample], device: torch.device, console: Console, more: Sequence[More] = (), team: Team = ALONE
 ) -> Evaluation:
     """Predict and score every sample by the members of its fold, which did not train on it."""
     folds = run.split.folds
     predictors = [Predictor.of(run.plan, run.models(device, fold)) for fold in range(len(folds))]
     of = {name: predictor for predictor, fold in zip(predictors, folds, strict=True) for name in fold}
-    return _measure(lambda sample: of[sample.id], samples, "folds", "development", console, more)
+    return _measure(lambda sample: of[sample.id], samples, "folds", "development", console, more, team)
 
 
 def _measure(
@@ -242,6 +244,7 @@ def _measure(
     used_for: str,
     console: Console,
     more: Sequence[More],
+    team: Team,
 ) -> Evaluation:
     if not samples:
         raise InputError("TOO_FEW", part, found="no case", expected="at least one", fix="choose another part")
@@ -249,12 +252,13 @@ def _measure(
     metrics = first.solver.metrics()
     every: list[More] = [metrics, *more]
     rows: list[Row] = []
-    for sample in track(console, f"evaluating {part}", samples):
+    for sample in track(console, f"evaluating {part}", team.mine(samples)):
         prediction = predictor_of(sample).examine(sample)
         row: dict[str, float | str] = {"id": sample.id, "patient": sample.patient or ""}
         for measured in every:
             row |= measured.case(sample, prediction)
         rows.append(row)
+    rows = team.gathered(rows)
     patients = [s.patient for s in samples]
     summary = {name: figure for measured in every for name, figure in measured.summary(rows, patients).items()}
     return Evaluation(first.plan.task, part, used_for, summary, tuple(rows), metrics.headline)

@@ -9,7 +9,7 @@ import statistics
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,17 +17,19 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
-from hounsfield.core.errors import DivergedError, InputError, RunInterruptedError
-from hounsfield.core.plan import Plan, Player, Training
-from hounsfield.data.loader import Batch, Loader
-from hounsfield.plan.budget import fused
+from hounsfield.core.errors import DivergedError, RunInterruptedError
+from hounsfield.core.plan import Plan, Training
+from hounsfield.data.loader import Loader
 from hounsfield.tasks import Solver
+from hounsfield.workflow import checkpoint
 from hounsfield.workflow.average import Average
+from hounsfield.workflow.checkpoint import Groups
 from hounsfield.workflow.contest import Contest
-from hounsfield.workflow.run import read_tensors, write_json, write_tensors, write_text
+from hounsfield.workflow.run import write_json, write_tensors, write_text
+from hounsfield.workflow.step import Stepper
+from hounsfield.workflow.team import ALONE, Team
 
 SAVE_SHARE = 0.01  # of the time that may go into checkpoints, and
 SAVE_EVERY = 2.0  # seconds that at least lie between them
@@ -53,7 +55,7 @@ class State:
 
 @dataclass(frozen=True)
 class Member:
-    """The folder of one member: `weights.safetensors` when finished, `last/checkpoint.safetensors` before, `metrics.jsonl`."""
+    """The folder of one member: `weights.safetensors` when finished, `last/` with a checkpoint before, `metrics.jsonl`."""
 
     folder: Path
 
@@ -63,26 +65,20 @@ class Member:
 
     @property
     def checkpoint(self) -> Path:
-        return self.folder / "last" / "checkpoint.safetensors"
+        return self.folder / "last" / checkpoint.WHOLE
 
-    def save(self, state: State, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
-        tensors = {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
-        write_tensors(self.checkpoint, tensors, {"state": json.dumps(asdict(state))})
+    @property
+    def saved(self) -> bool:
+        """Whether there is a checkpoint."""
+        return any((self.folder / "last" / name).exists() for name in (checkpoint.WHOLE, checkpoint.INDEX))
 
-    def load(self) -> tuple[State, dict[str, dict[str, Tensor]]] | None:
+    def save(self, state: State, groups: Groups, team: Team = ALONE) -> None:
+        checkpoint.write(self.folder / "last", asdict(state), groups, team)
+
+    def load(self) -> tuple[State, Groups] | None:
         """The last checkpoint, or None before the first. Raises InputError BAD_WEIGHTS where it is damaged."""
-        if not self.checkpoint.exists():
-            return None
-        tensors = read_tensors(self.checkpoint)
-        with safe_open(str(self.checkpoint), "pt") as file:
-            about = (file.metadata() or {}).get("state")
-        if about is None:
-            raise _foreign(self.checkpoint)
-        groups: dict[str, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            group, name = key.split("/", 1)
-            groups.setdefault(group, {})[name] = value
-        return State(**json.loads(about)), groups
+        found = checkpoint.read(self.folder / "last")
+        return None if found is None else (State(**found[0]), found[1])
 
     def log(self, line: Mapping[str, Any]) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -177,55 +173,60 @@ Tell = Callable[[State, float, float | None], None]
 
 
 def fit(
-    model: nn.Module, solver: Solver, loader: Loader, plan: Plan, member: Member, clock: Clock, watch: Watch | None, tell: Tell
+    model: nn.Module,
+    solver: Solver,
+    loader: Loader,
+    plan: Plan,
+    member: Member,
+    clock: Clock,
+    watch: Watch | None,
+    tell: Tell,
+    team: Team = ALONE,
 ) -> State:
     """Train `model` in place to the end of the plan and write its weights, or their average; goes on from the last checkpoint.
 
     watch: the headline figure of these weights on a few validation cases, or None. tell: called after every step with
-    (state, loss, figure), the loss being the sum over the players. Raises DivergedError NAN_LOSS or COLLAPSED (the last
-    checkpoint of a step within all bounds stays), RunInterruptedError after Ctrl-C, which waits for the end of the step; a
-    second one does not.
+    (state, loss, figure), the loss being the sum over the players. team: the processes that train together, each with its own
+    part of every batch (`loader`); the one that leads decides by its clock and writes.
+    Raises DivergedError NAN_LOSS or COLLAPSED (the last checkpoint of a step within all bounds stays), RunInterruptedError
+    after Ctrl-C, which waits for the end of the step; a second one does not.
     """
     how, device = plan.training, next(model.parameters()).device
-    players = solver.players(model)
-    own = {name: how.players.get(name, Player()) for name in players}
-    optimisers = {
-        name: torch.optim.AdamW(part.parameters(), lr=how.lr, betas=own[name].betas, weight_decay=how.weight_decay, fused=True)
-        for name, part in players.items()
-    }
+    stepper = Stepper(model, solver, plan, team)
     average = Average(model, how.ema)
     contest = Contest(getattr(solver, "bounds", {}))
-    state = _restore(member, model, average, optimisers) or State(0, how.steps)
-    network = fused(model, plan)
+    state = _restore(member, stepper, average) or State(0, how.steps)
     watched = time.monotonic()
     due = watched + SAVE_EVERY
     whole = True  # whether model, average, optimisers and state are of one step
     clock.skip()
     idle = time.monotonic()
-    with closing(loader.ahead(state.step)) as ahead, _held_interrupt() as stop_if_asked:
+    with closing(loader.ahead(state.step)) as ahead, _held_interrupt() as asked_to_stop:
         try:
             for raw in ahead:
                 if state.step >= state.total:
                     break
                 waited = time.monotonic() - idle
-                torch.manual_seed(plan.seed * 1_000_003 + state.step)
                 batch = loader.finish(raw, state.step, device)
                 augmented = time.monotonic() - idle - waited
                 rate = one_cycle(state.progress, how)
-                for name, optimiser in optimisers.items():
-                    optimiser.param_groups[0]["lr"] = rate * own[name].rate
+                stepper.set_rate(rate)
                 whole = False
-                losses = _step(network, solver, batch, how, players, optimisers)
+                losses = stepper.step(batch, loader, state.step)
                 loss = sum(losses.values())
                 contest.judge(losses)
                 if not math.isfinite(loss) or contest.decided:
-                    _stop_diverged(member, state, batch, losses, contest)
+                    _stop_diverged(member, state, loader.names(state.step), losses, contest, team)
                 average.update(state.step)
                 state = clock.fit(state.advance(clock.tick()), how.steps)
+                asked = [_due(state, how.steps, watched) and watch is not None, time.monotonic() > due and contest.sound]
+                total, look, save, stop = team.led([state.total, *asked, asked_to_stop()])
+                state = replace(state, total=int(total))
                 whole = True
                 value = None
-                if watch is not None and _due(state, how.steps, watched):
-                    value = watch(average.kept)
+                if look:
+                    weights = team.whole(average.kept)
+                    value = watch(weights) if watch is not None else None
                     watched = time.monotonic()
                     clock.skip()
                 line = {
@@ -236,16 +237,18 @@ def fit(
                     "value": value,
                 }
                 each = {f"loss_{name}": round(part, 6) for name, part in losses.items()} if len(losses) > 1 else {}
-                member.log({**line, "wait": round(waited, 5), "augment": round(augmented, 5), **each})
+                if team.leads:
+                    member.log({**line, "wait": round(waited, 5), "augment": round(augmented, 5), **each})
                 tell(state, loss, value)
-                if time.monotonic() > due and contest.sound:
-                    due = _save(member, state, model, average, optimisers)
+                if save:
+                    due = _save(member, state, stepper, average)
                     clock.skip()
-                stop_if_asked()
+                if stop:
+                    raise KeyboardInterrupt
                 idle = time.monotonic()
         except KeyboardInterrupt:
             if whole:
-                _save(member, state, model, average, optimisers)
+                _save(member, state, stepper, average)
             raise RunInterruptedError(
                 "INTERRUPTED",
                 member.folder,
@@ -253,43 +256,18 @@ def fit(
                 expected="the end",
                 fix="continue with --resume",
             ) from None
-    _save(member, state, model, average, optimisers)
-    write_tensors(member.weights, average.kept)
+    _save(member, state, stepper, average)
+    weights = team.whole(average.kept)
+    if team.leads:
+        write_tensors(member.weights, weights)
+    team.wait()
     return state
 
 
-def _step(
-    model: nn.Module,
-    solver: Solver,
-    batch: Batch,
-    how: Training,
-    players: Mapping[str, nn.Module],
-    optimisers: Mapping[str, torch.optim.Optimizer],
-) -> dict[str, float]:
-    """One optimiser step of every player in turn; returns their losses, NaN where a gradient is not finite. A player whose loss
-    or gradient is not finite takes no step, nor do those after it."""
-    model.train()
-    losses: dict[str, float] = {}
-    for turn in zip(*(solver.steps(model, part) for part in batch.parts(how.accumulate)), strict=True):
-        player = turn[0][0]
-        optimisers[player].zero_grad(set_to_none=True)
-        losses.setdefault(player, 0.0)
-        for _, loss_fn in turn:
-            with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=how.amp):
-                loss = loss_fn() / how.accumulate
-            loss.backward()
-            losses[player] += float(loss.detach())
-        norm = float(nn.utils.clip_grad_norm_(players[player].parameters(), how.clip if how.clip > 0 else math.inf))
-        if not math.isfinite(losses[player] + norm):
-            return losses if not math.isfinite(losses[player]) else {**losses, player: math.nan}
-        optimisers[player].step()
-    return losses
-
-
 @contextmanager
-def _held_interrupt() -> Iterator[Callable[[], None]]:
-    """While the block runs Ctrl-C is held back until the function that it is given is called, so that no checkpoint is of half
-    a step; a second Ctrl-C is not. Only the main thread is told of it at all."""
+def _held_interrupt() -> Iterator[Callable[[], bool]]:
+    """While the block runs Ctrl-C is held back, so that no checkpoint is of half a step; the function that it is given says
+    whether there was one. A second Ctrl-C is not. Only the main thread is told of it at all."""
     asked = threading.Event()
 
     def hold(number: int, frame: FrameType | None) -> None:
@@ -297,16 +275,12 @@ def _held_interrupt() -> Iterator[Callable[[], None]]:
             raise KeyboardInterrupt
         asked.set()
 
-    def stop_if_asked() -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-
     if threading.current_thread() is not threading.main_thread():
-        yield stop_if_asked
+        yield asked.is_set
         return
     before = signal.signal(signal.SIGINT, hold)
     try:
-        yield stop_if_asked
+        yield asked.is_set
     finally:
         signal.signal(signal.SIGINT, before or signal.default_int_handler)
 
@@ -320,11 +294,14 @@ def _due(state: State, planned: int, watched: float) -> bool:
     return state.step % step == 0 and state.total - state.step >= step and time.monotonic() - watched > 1.0
 
 
-def _stop_diverged(member: Member, state: State, batch: Batch, losses: Mapping[str, float], contest: Contest) -> NoReturn:
+def _stop_diverged(
+    member: Member, state: State, ids: Sequence[str], losses: Mapping[str, float], contest: Contest, team: Team
+) -> NoReturn:
     player, loss = next(((p, v) for p, v in losses.items() if not math.isfinite(v)), (contest.player, contest.loss))
-    about = {"step": state.step, "player": player, "loss": str(loss), "cases": list(batch.ids)}
-    write_json(member.folder / "diverged.json", about)
-    kept = "; the last good weights are in last/" if member.checkpoint.exists() else ""
+    about = {"step": state.step, "player": player, "loss": str(loss), "cases": list(ids)}
+    if team.leads:
+        write_json(member.folder / "diverged.json", about)
+    kept = "; the last good weights are in last/" if member.saved else ""
     if math.isfinite(loss):
         low, high = contest.bounds[player]
         raise DivergedError(
@@ -338,58 +315,54 @@ def _stop_diverged(member: Member, state: State, batch: Batch, losses: Mapping[s
     raise DivergedError(
         "NAN_LOSS",
         member.folder,
-        found=f"loss {loss}{of} at step {state.step} on {', '.join(batch.ids[:4])} (all in diverged.json)",
+        found=f"loss {loss}{of} at step {state.step} on {', '.join(ids[:4])} (all in diverged.json)",
         expected="a finite loss",
         fix=f"look at these cases, or lower the rate with --set training.lr=...{kept}",
     )
 
 
-def _save(
-    member: Member, state: State, model: nn.Module, average: Average, optimisers: Mapping[str, torch.optim.Optimizer]
-) -> float:
+def _save(member: Member, state: State, stepper: Stepper, average: Average) -> float:
     """Write the checkpoint; returns the monotonic time when the next one is due."""
     begun = time.monotonic()
-    groups: dict[str, Mapping[str, Tensor]] = {"model": model.state_dict()}
+    groups: dict[str, Mapping[str, Tensor]] = {"model": stepper.model.state_dict()}
     if average.decay:
         groups["average"] = average.kept
-    for name, optimiser in optimisers.items():
+    for name, optimiser in stepper.optimisers.items():
         moments = optimiser.state_dict()["state"]
         groups[f"optimiser.{name}"] = {
-            f"{i}.{k}": torch.as_tensor(v) for i, values in moments.items() for k, v in values.items()
+            f"{i}.{k}": v if isinstance(v, Tensor) else torch.as_tensor(v)
+            for i, values in moments.items()
+            for k, v in values.items()
         }
-    member.save(state, groups)
+    member.save(state, groups, stepper.team)
     ended = time.monotonic()
     return ended + max(SAVE_EVERY, (ended - begun) / SAVE_SHARE)
 
 
-def _restore(
-    member: Member, model: nn.Module, average: Average, optimisers: Mapping[str, torch.optim.Optimizer]
-) -> State | None:
-    found = member.load()
+def _restore(member: Member, stepper: Stepper, average: Average) -> State | None:
+    team, found = stepper.team, member.load()
     if found is None:
-        member.forget_after(0)
+        if team.leads:
+            member.forget_after(0)
         return None
     state, groups = found
     try:
-        model.load_state_dict(groups["model"])
-        for name, value in (groups["average"] if average.decay else {}).items():
-            average.kept[name].copy_(value)
-        for name, optimiser in optimisers.items():
+        checkpoint.fill(stepper.model.state_dict(), groups["model"], team)
+        if average.decay:
+            checkpoint.fill(average.kept, groups["average"], team)
+        for name, optimiser in stepper.optimisers.items():
+            before = optimiser.state_dict()["param_groups"]
+            parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
             moments: dict[int, dict[str, Tensor]] = {}
             for key, value in groups.get(f"optimiser.{name}", {}).items():
                 index, what = key.split(".", 1)
-                moments.setdefault(int(index), {})[what] = value
-            optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
-    except (RuntimeError, KeyError, ValueError) as error:
-        raise _foreign(member.checkpoint) from error
-    member.forget_after(state.step)
+                moments.setdefault(int(index), {})[what] = checkpoint.like(parameters[int(index)], value, team)
+            optimiser.load_state_dict({"state": moments, "param_groups": before})
+    except (RuntimeError, LookupError, ValueError) as error:
+        raise checkpoint.foreign(member.checkpoint) from error
+    if team.leads:
+        member.forget_after(state.step)
     return state
-
-
-def _foreign(path: Path) -> InputError:
-    return InputError(
-        "BAD_WEIGHTS", path, found="a checkpoint of another model", expected="this plan's", fix="train anew with --overwrite"
-    )
 
 
 def read_log(member: Member) -> Iterator[dict[str, Any]]:

@@ -19,6 +19,7 @@ from hounsfield.data.loader import Loader
 from hounsfield.data.split import Split
 from hounsfield.plan import memory
 from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_memory, measure, settle, sizes, usual_precision
+from hounsfield.plan.devices import Spread, divided, shardable
 from hounsfield.plan.fingerprint import fingerprint
 from hounsfield.plan.memory import GIB, Memory
 from hounsfield.plan.rules import check, decide
@@ -61,9 +62,9 @@ class Planned:
     def plan(self) -> Plan:
         return self.settled.plan
 
-    def loader(self, plan: Plan, split: Split) -> Loader:
-        """Batches of the training part of `split`."""
-        return Loader({name: self.entries[name] for name in split.train}, plan, self.spacing)
+    def loader(self, plan: Plan, split: Split, rank: int = 0, ranks: int = 1) -> Loader:
+        """Batches of the training part of `split`, or one of so many shares of them."""
+        return Loader({name: self.entries[name] for name in split.train}, plan, self.spacing, rank, ranks)
 
 
 @dataclass(frozen=True)
@@ -171,26 +172,32 @@ def make_plan(
     facts = fingerprint(train_part, ready.audit.facts, ready.audit.inside)
     first = _first_plan(ready.dataset, facts, options, device)
     first = first if budget is None else usual_precision(first, device)
-    room = memory.available(device)
-    memory.check(_smallest(first), device.type, room)
-    first = memory.fitted(first, device.type, room) if options.plan is None else first
+    count, spread = options.processes, Spread(options.processes, options.processes > 1 and options.strategy == "fsdp")
+    first = divided(shardable(first) if spread.sharded else first, count)
+    # The processes of one machine share its memory, but not that of accelerators.
+    room = memory.available(device) // (options.devices or 1 if device.type == "cpu" else 1)
+    memory.check(_smallest(first), device.type, room, spread.taken)
+    if options.plan is None:
+        first = divided(memory.fitted(first, device.type, room, spread.taken), count)
     with stages.stage("prepare"):
         entries = prepare_all(first, ready.part("train"), ready.audit.facts, device, console)
     planned = Planned(facts, Settled(first), entries, grid_spacing(first, facts))
     if budget is None:
-        memory.check(first, device.type, room)
+        memory.check(first, device.type, room, spread.taken)
         return planned
     split = ready.split.of_fold(0)
+    # What is timed is timed by one process, which has all of it.
+    ways = (spread.taken,) if budget.seconds is None else (spread.taken, memory.ALL)
     with stages.stage("measure"), memory_guard("training", smaller_batch(first)):
         settled = settle(
             first,
-            lambda which: planned.loader(which, split),
+            lambda which: planned.loader(which, split, ranks=count),
             device,
             budget,
             Room(
                 stages.started,
                 Kept(ready, device, budget.seconds),
-                lambda which: memory.predict(which, device.type).total <= room,
+                lambda which: max(taken(memory.predict(which, device.type)) for taken in ways) <= room,
             ),
         )
     return replace(planned, settled=settled)
@@ -243,7 +250,8 @@ class Kept:
 
 def smaller_batch(plan: Plan) -> str:
     """What to say where a batch does not fit."""
-    return f"--set training.batch={max(1, plan.training.batch // 2)} --set training.accumulate=2"
+    how = plan.training
+    return f"--set training.batch={max(1, how.batch // 2)} --set training.accumulate={2 * how.accumulate}"
 
 
 def _first_plan(dataset: Dataset, facts: Fingerprint, options: Options, device: torch.device) -> Plan:

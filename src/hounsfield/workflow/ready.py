@@ -29,7 +29,8 @@ class Options:
     task, model, reader: member names, None lets the data decide. budget: as Budget.parse reads it. size: a word of
     plan/sizes.py. plan: a plan file instead of the rules. changes: dotted plan keys to values. folds, seeds: members of a
     cross-validation and of each of its folds. test: part of the patients set apart; leave_out: "site=A".
-    choices: how files are read that leave one.
+    choices: how files are read that leave one. devices: on each of so many nodes, None: as many as were started, or one.
+    strategy: "ddp", each with all of the weights, or "fsdp", with a part of them.
     """
 
     task: str | None = None
@@ -48,6 +49,14 @@ class Options:
     choices: Choices = DEFAULT
     strict: bool = False
     device: str = "auto"
+    devices: int | None = None
+    nodes: int = 1
+    strategy: str = "ddp"
+
+    @property
+    def processes(self) -> int:
+        """That train together."""
+        return (self.devices or 1) * self.nodes
 
 
 DEFAULTS = Options()
