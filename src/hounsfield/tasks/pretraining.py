@@ -1,4 +1,4 @@
-"""Pretraining: places of unlabelled images are hidden and filled in again, so that a network knows the images before it has labels."""
+"""Pretraining: parts of unlabelled images are hidden and filled in again, so that a network knows images before labels."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ HELD = 0  # seed of the places that are hidden of held-out cases
 
 
 class Options(core.Options):
-    """share: of the cells that are hidden; null: 0.75 of the patches of a plain vision transformer, 0.6 for other networks. cell:
-    voxels a side of a cell, per axis, or one number for all; null: the patch of a plain vision transformer, and for others the power
-    of two that is nearest to an eighth of the window, at most 32 (in volumes 16)."""
+    """share: of the cells that are hidden; null: 0.75 of the patches of a plain vision transformer, 0.6 for other networks.
+    cell: voxels a side of a cell, per axis, or one number for all; null: the patch of a plain vision transformer, for others
+    the power of two that is nearest to an eighth of the window, at most 32, in volumes 16."""
 
     share: float | None = Field(default=None, gt=0, lt=1)
     cell: tuple[PositiveInt, ...] | None = Field(default=None, min_length=1)
@@ -103,8 +103,8 @@ class Solver:
         return torch.zeros(size, 1)
 
     def network(self, build: Callable[[int, int], nn.Module]) -> nn.Module:
-        """The plan's model as `network` of what fills in. Raises InputError UNSUPPORTED_PAIR for a classifier that neither takes
-        patches nor has maps."""
+        """The plan's model as `network` of what fills in. Raises InputError UNSUPPORTED_PAIR for a classifier that neither
+        takes patches nor has maps."""
         made = build(self.channels, self.channels)
         if MODELS.load(self.plan.model).OUTPUT == "dense":
             return MaskedMap(made, self.channels, self.plan.ndim)
@@ -147,8 +147,8 @@ class Solver:
         return slabs(fill, shown, self.plan.patch, self.plan.inference.overlap, self.channels, device)
 
     def decode(self, raw: Iterable[Slab], prepared: Prepared) -> Image:
-        """(2 C + 1, *grid) on the model grid, normalised, float32: what was made in the hidden places and is there in others, what
-        is there, and 1 where it was hidden."""
+        """(2 C + 1, *grid) on the model grid, normalised, float32: what was made in the hidden places and is there in others,
+        what is there, and 1 where it was hidden."""
         truth = prepared.tensor.cpu()
         hidden = self._hidden(truth.shape[1:])[0]
         made = truth.clone()
@@ -193,8 +193,8 @@ class Solver:
 
 
 class Metrics:
-    """`explained`: the part of the variance of the hidden voxels that is told from those around them: 0 for their mean, 1 where all
-    is told; -1 where it is less than that. Of a case whose hidden voxels are all equal there is none."""
+    """`explained`: the part of the variance of the hidden voxels that is told from the others: 0 for their mean, 1 where all is
+    told, -1 at worst; none of a case whose hidden voxels are all equal."""
 
     headline = "explained"
 

@@ -1,4 +1,4 @@
-"""Weights that were learned elsewhere, made to fit a network: which are used, which are adapted and how, and which begin anew."""
+"""Weights that were learned elsewhere, made to fit a network: which are used, which adapted and how, which begin anew."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def adopt(
     outputs: Collection[str],
     keep_outputs: bool = False,
 ) -> Adopted:
-    """What `network` takes of `have`. inputs, outputs: names of its weights that follow the number of channels in and out; those
-    of the outputs begin anew unless `keep_outputs`, as they answer another question. Nothing is changed."""
+    """What `network` takes of `have`. inputs, outputs: names of its weights that follow the number of channels in and out;
+    those of the outputs begin anew unless `keep_outputs`, as they answer another question. Nothing is changed."""
     want = network.state_dict()
     named = renamed(have, want)
     taken: dict[str, Tensor] = {}
@@ -79,8 +79,8 @@ def renamed(have: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> dict[str,
 
 
 def fitted(value: Tensor, own: Tensor, name: str, network: nn.Module, inputs: Collection[str]) -> tuple[Tensor, str] | None:
-    """`value` in the shape of `own`, the network's tensor of this name, and how it was brought to it, "" where it has that shape;
-    None where it cannot be."""
+    """`value` in the shape of `own`, the network's tensor of this name, and how it was brought to it, "" where it has that
+    shape; None where it cannot be."""
     if value.shape == own.shape:
         return value.to(own.dtype), ""
     if not value.is_floating_point():
@@ -104,8 +104,8 @@ def fitted(value: Tensor, own: Tensor, name: str, network: nn.Module, inputs: Co
 
 
 def channels(kernel: Tensor, count: int) -> Tensor:
-    """(out, C, *k) -> (out, count, *k): for one channel the sum over those that were, which answers a grey picture as the kernel
-    answers its copies; for more, the channels in turn, scaled so that equal ones are answered about as strongly as before."""
+    """(out, C, *k) -> (out, count, *k): for one channel the sum over those that were, which answers a grey picture as the
+    kernel answers its copies; for more, the channels in turn, scaled so that equal ones are answered about as strongly."""
     have = kernel.shape[1]
     if count == 1:
         return kernel.sum(dim=1, keepdim=True)

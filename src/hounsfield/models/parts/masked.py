@@ -1,9 +1,9 @@
 """Networks that are shown a part of an image and fill in the rest, by which they learn to see without labels, in 2D and 3D.
 
-Plain vision transformers as masked autoencoders (He et al., "Masked autoencoders are scalable vision learners", CVPR 2022): the
-encoder meets the visible patches alone, a small decoder all places. Networks that convolve, or attend in windows, need the whole
-grid: what is hidden is given a learned value there (Xie et al., "SimMIM: a simple framework for masked image modeling", CVPR
-2022). Not zero, which normalised images have where they are of mean brightness: a learned value can be one that none has.
+Plain vision transformers as masked autoencoders (He et al., "Masked autoencoders are scalable vision learners", CVPR 2022):
+the encoder meets the visible patches alone, a small decoder all places. Networks that convolve, or attend in windows, need the
+whole grid: what is hidden is given a learned value there (Xie et al., "SimMIM: a simple framework for masked image modeling",
+CVPR 2022). Not zero, which images have where they are of mean brightness: a learned value can be one that none has.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ DECODER = 4  # blocks: one is enough for what is fine-tuned, more help what stay
 
 
 def hide(batch: int, size: Sequence[int], cell: Sequence[int], share: float, draw: torch.Generator | None = None) -> Tensor:
-    """(batch, 1, *size) bool, True in `share` of the cells of `cell` voxels, of which the last may reach beyond the image: in as
-    many of each sample. Drawn from `draw` and on its device, else from torch's own generator on the current one."""
+    """(batch, 1, *size) bool, True in `share` of the cells of `cell` voxels, of which the last may reach beyond the image: in
+    as many of each sample. Drawn from `draw` and on its device, else from torch's own generator on the current one."""
     cells = [-(-n // c) for n, c in zip(size, cell, strict=True)]
     count = math.prod(cells)
     drawn = torch.rand(batch, count, generator=draw, device=None if draw is None else draw.device)
@@ -40,8 +40,8 @@ def hidden_of(count: int, share: float) -> int:
 
 
 class MaskedMap(nn.Module):
-    """x (B, C, *s) normalised, hidden (B, 1, *s) -> (B, C, *s), what is there. network: gives a map of as many channels as it is
-    given."""
+    """x (B, C, *s) normalised, hidden (B, 1, *s) -> (B, C, *s), what is there. network: gives a map of as many channels as it
+    is given."""
 
     def __init__(self, network: nn.Module, channels: int, ndim: int) -> None:
         super().__init__()
@@ -55,8 +55,8 @@ class MaskedMap(nn.Module):
 
 
 class MaskedFeatures(nn.Module):
-    """As MaskedMap. network: its `maps` are what it sees before it averages over space, of which one layer makes the voxels of each
-    place, as in SimMIM. size: of the images."""
+    """As MaskedMap. network: its `maps` are what it sees before it averages over space, of which one layer makes the voxels of
+    each place, as in SimMIM. size: of the images."""
 
     def __init__(self, network: nn.Module, channels: int, size: Sequence[int]) -> None:
         super().__init__()
@@ -78,8 +78,8 @@ class MaskedFeatures(nn.Module):
 
 
 class MaskedTokens(nn.Module):
-    """x (B, C, *s) normalised, hidden (B, 1, *s), the same in all voxels of a patch and in `share` of the patches of every sample ->
-    (B, C, *s). network: its `encoder` is one of tokens."""
+    """x (B, C, *s) normalised, hidden (B, 1, *s), the same in all voxels of a patch and in `share` of the patches of every
+    sample -> (B, C, *s). network: its `encoder` is one of tokens."""
 
     def __init__(self, network: nn.Module, channels: int, share: float) -> None:
         super().__init__()

@@ -118,7 +118,7 @@ def rotary(places: Sequence[int], prefix: int, width: int, device: torch.device)
 
 
 def _of_places(turn: tuple[Tensor, Tensor], kept: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
-    """What `rotary` gives, of the prefix and the places `kept` (B, K) of each sample alone: (B, 1, prefix + K, width / 2) each."""
+    """Of what `rotary` gives the prefix and the places `kept` (B, K) of each sample: (B, 1, prefix + K, width / 2) each."""
     first = torch.arange(prefix, device=kept.device).expand(len(kept), -1)
     rows = torch.cat((first, kept + prefix), dim=1)
     return turn[0][rows][:, None], turn[1][rows][:, None]
