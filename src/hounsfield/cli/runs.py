@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hounsfield.cli.options import Data, Device, Json, Overwrite, RunFolder, choices, gathered, reading, restoring, training
+from hounsfield.cli.options import (
+    Data,
+    Device,
+    Json,
+    Overwrite,
+    RunFolder,
+    choices,
+    gathered,
+    pretraining,
+    reading,
+    restoring,
+    training,
+)
 from hounsfield.cli.terminal import STARTED, console, print_json, render, tell
 
 if TYPE_CHECKING:
@@ -51,6 +63,24 @@ def train(
     from hounsfield.workflow.train import train as work
 
     options = replace(options, plan=plan, strict=strict)
+    run = work(data, out, options, overwrite=overwrite, resume=resume, console=console(), started=STARTED)
+    typer.echo(str(run.root))
+
+
+@verbs.command()
+@gathered(options=pretraining)
+def pretrain(
+    data: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="Images in any of the known layouts; labels are left aside.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="The new run's folder.", show_default=False)],
+    options: Options,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Let a network see images without labels: it learns to fill in what is hidden of them. train --init begins with what it knows."""
+    from hounsfield.workflow.train import train as work
+
     run = work(data, out, options, overwrite=overwrite, resume=resume, console=console(), started=STARTED)
     typer.echo(str(run.root))
 

@@ -71,8 +71,9 @@ def audit(
     """The dataset and split less the copies that leak, and what was found. Every file is read once, in threads.
 
     strict: copies and near copies across parts are errors. skip: cases that cannot be read are left out with a warning.
-    store: folder in which facts are kept for the next time; None: nowhere. progress: called with (cases done, all cases). told: called with what each check found, as soon as it did;
-    the default refuses a dataset with errors, another may go on, and cases that cannot be read are then left out.
+    store: folder in which facts are kept for the next time; None: nowhere. progress: called with (cases done, all cases).
+    told: called with what each check found, as soon as it did; the default refuses a dataset with errors, another may go on,
+    and cases that cannot be read are then left out.
 
     Raises, where errors are refused, InputError PATIENT_LEAK, GRID_MISMATCH, WRONG_DIMENSION, CHANNELS, BAD_LABEL,
     NO_FOREGROUND, ONE_CLASS, TOO_FEW, with `strict` DUPLICATE_IMAGE, and whatever a file that cannot be read raises; always

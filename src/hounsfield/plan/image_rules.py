@@ -62,8 +62,8 @@ def of_images(plan: Plan, facts: Fingerprint) -> Plan:
 
 
 def of_views(plan: Plan) -> Plan:
-    """The plan with images moved and zoomed, but not recoloured, which was seen to be of no use (He et al., "Masked autoencoders
-    are scalable vision learners", CVPR 2022, table 1e); weight decay and betas are theirs."""
+    """The plan with images moved and zoomed, but not recoloured, which was seen to be of no use (He et al., "Masked
+    autoencoders are scalable vision learners", CVPR 2022, table 1e); weight decay and betas are theirs."""
     rate, decay = RATE_OF_VIEWS.get(MODELS.load(plan.model).OUTPUT, RATE_OF_VIEWS["dense"])
     still = {"noise": 0.0, "blur": 0.0, "gamma": 0.0, "contrast": 0.0, "brightness": 0.0, "low_resolution": 0.0, "elastic": 0.0}
     how = {"lr": rate, "weight_decay": decay, "foreground": 0.0, "empty": None, "players": {"model": Player(betas=BETAS)}}

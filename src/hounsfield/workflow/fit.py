@@ -24,6 +24,7 @@ from hounsfield.core.errors import DivergedError, InputError, RunInterruptedErro
 from hounsfield.core.plan import Plan, Player, Training
 from hounsfield.data.loader import Batch, Loader
 from hounsfield.plan.budget import fused
+from hounsfield.plan.tuning import groups, plain, set_rate
 from hounsfield.tasks import Solver
 from hounsfield.workflow.average import Average
 from hounsfield.workflow.contest import Contest
@@ -174,6 +175,7 @@ def one_cycle(progress: float, how: Training) -> float:
 
 Watch = Callable[[Mapping[str, Tensor]], float]
 Tell = Callable[[State, float, float | None], None]
+Optimisers = Mapping[str, torch.optim.Optimizer]  # by player
 
 
 def fit(
@@ -190,7 +192,7 @@ def fit(
     players = solver.players(model)
     own = {name: how.players.get(name, Player()) for name in players}
     optimisers = {
-        name: torch.optim.AdamW(part.parameters(), lr=how.lr, betas=own[name].betas, weight_decay=how.weight_decay, fused=True)
+        name: torch.optim.AdamW(groups(part, how), how.lr, betas=own[name].betas, weight_decay=how.weight_decay, fused=True)
         for name, part in players.items()
     }
     average = Average(model, how.ema)
@@ -213,7 +215,7 @@ def fit(
                 augmented = time.monotonic() - idle - waited
                 rate = one_cycle(state.progress, how)
                 for name, optimiser in optimisers.items():
-                    optimiser.param_groups[0]["lr"] = rate * own[name].rate
+                    set_rate(optimiser, rate * own[name].rate)
                 whole = False
                 losses = _step(network, solver, batch, how, players, optimisers)
                 loss = sum(losses.values())
@@ -225,7 +227,7 @@ def fit(
                 whole = True
                 value = None
                 if watch is not None and _due(state, how.steps, watched):
-                    value = watch(average.kept)
+                    value = watch(plain(average.kept))
                     watched = time.monotonic()
                     clock.skip()
                 line = {
@@ -254,7 +256,7 @@ def fit(
                 fix="continue with --resume",
             ) from None
     _save(member, state, model, average, optimisers)
-    write_tensors(member.weights, average.kept)
+    write_tensors(member.weights, plain(average.kept))
     return state
 
 
@@ -264,7 +266,7 @@ def _step(
     batch: Batch,
     how: Training,
     players: Mapping[str, nn.Module],
-    optimisers: Mapping[str, torch.optim.Optimizer],
+    optimisers: Optimisers,
 ) -> dict[str, float]:
     """One optimiser step of every player in turn; returns their losses, NaN where a gradient is not finite. A player whose loss
     or gradient is not finite takes no step, nor do those after it."""
@@ -344,9 +346,7 @@ def _stop_diverged(member: Member, state: State, batch: Batch, losses: Mapping[s
     )
 
 
-def _save(
-    member: Member, state: State, model: nn.Module, average: Average, optimisers: Mapping[str, torch.optim.Optimizer]
-) -> float:
+def _save(member: Member, state: State, model: nn.Module, average: Average, optimisers: Optimisers) -> float:
     """Write the checkpoint; returns the monotonic time when the next one is due."""
     begun = time.monotonic()
     groups: dict[str, Mapping[str, Tensor]] = {"model": model.state_dict()}
@@ -362,9 +362,7 @@ def _save(
     return ended + max(SAVE_EVERY, (ended - begun) / SAVE_SHARE)
 
 
-def _restore(
-    member: Member, model: nn.Module, average: Average, optimisers: Mapping[str, torch.optim.Optimizer]
-) -> State | None:
+def _restore(member: Member, model: nn.Module, average: Average, optimisers: Optimisers) -> State | None:
     found = member.load()
     if found is None:
         member.forget_after(0)

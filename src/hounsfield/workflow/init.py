@@ -133,7 +133,7 @@ def adopted(plan: Plan, source: Source) -> Adopted:
 
 
 def planned(plan: Plan, source: Source, options: Options) -> Plan:
-    """The plan with what is otherwise for weights that are known: their network, of a file the size that they fit best, the rate."""
+    """The plan with what is otherwise for weights that are known: their network, of a file its size, the rate."""
     rate = float(f"{plan.training.lr / GENTLER:.3g}")
     plan = plan.override({"training.lr": rate}, f"--init: the rate of new weights, divided by {GENTLER:g}")
     if source.model is not None and options.model is None:

@@ -49,8 +49,8 @@ DEFAULT_BUDGET = "10m"
 @dataclass(frozen=True)
 class Planned:
     """What a training needs. settled: the plan, and what its steps and its evaluation take; entries: the prepared training
-    cases by id; spacing: voxel sides of the model grid, which augmentation turns in; taken: of weights to begin with, None without
-    any."""
+    cases by id; spacing: voxel sides of the model grid, which augmentation turns in; taken: of weights to begin with, None
+    without any."""
 
     facts: Fingerprint
     settled: Settled
