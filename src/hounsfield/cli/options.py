@@ -83,7 +83,7 @@ Test = Annotated[
 LeaveOut = Annotated[str | None, _value("Test on a column's value, such as site=A.")]
 Changes = Annotated[list[str] | None, _value("key=JSON of the plan, such as model_options.width=16; repeatable.", "--set")]
 Init = Annotated[
-    str | None, _value("Weights to begin with: a run, a .safetensors or a .pt file, or timm:NAME.", "--init", metavar="RUN|FILE|timm:NAME")
+    str | None, _value("Weights to begin with: a run, a file (.safetensors, .pt), or timm:NAME.", "--init", metavar="WEIGHTS")
 ]
 SkipUnreadable = Annotated[bool, _flag("--skip-unreadable", "Leave out files that cannot be read, and name them.")]
 

@@ -70,15 +70,13 @@ def train(
 @verbs.command()
 @gathered(options=pretraining)
 def pretrain(
-    data: Annotated[
-        Path, typer.Argument(metavar="FOLDER", help="Images in any of the known layouts; labels are left aside.", show_default=False)
-    ],
+    data: Data,
     out: Annotated[Path, typer.Option(help="The new run's folder.", show_default=False)],
     options: Options,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Let a network see images without labels: it learns to fill in what is hidden of them. train --init begins with what it knows."""
+    """Let a network learn from images without labels, by filling in what is hidden; train --init begins with what it knows."""
     from hounsfield.workflow.train import train as work
 
     run = work(data, out, options, overwrite=overwrite, resume=resume, console=console(), started=STARTED)

@@ -19,8 +19,8 @@ CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 @dataclass(frozen=True)
 class Adopted:
     """tensors: by the network's names, in its shapes. used: names of those taken as they are. adapted: how, by name. fresh:
-    why, by the names that begin anew. unused: names, as they were given, that the network has no place for. share: of the network's
-    weights, the output layer aside, that are not fresh."""
+    why, by the names that begin anew. unused: names, as they were given, that the network has no place for. share: of the
+    network's weights, the output layer aside, that are not fresh."""
 
     tensors: Mapping[str, Tensor]
     used: tuple[str, ...]
