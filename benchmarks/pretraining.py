@@ -8,9 +8,9 @@ Chest X-rays: a quarter of each class, drawn once, is the test part. Of the othe
 5%, 10% and 100% of them have labels, drawn by the seed. From scratch has the whole budget for training, the other arm spends
 `--before` of it on pretraining and what is left on training, with the network that was pretrained. Kinds: lungs (Dice of unet),
 tuberculosis (AUROC of resnet), tuberculosis-vit (AUROC of vit). Every figure is the mean over seeds, with a 95% interval of
-cases; differences are paired. A training that ended is not done again. Writes OUT/pretraining.json and prints a Markdown table.
+cases; differences are paired. What ended is not done again. Writes OUT/pretraining.json and prints a Markdown table.
 
---stream GIB: peak memory of a pretraining on made-up volumes that are as large together when prepared, and on an eighth of them.
+--stream GIB: peak memory of a pretraining on made-up volumes that are so large together when prepared, and on an eighth of them.
 """
 
 from __future__ import annotations
@@ -152,7 +152,8 @@ def table(out: Path, seeds: int, budget: str, before: str) -> dict[str, Any]:
     lines = [f"| task | labels | seeds | {ARMS[0]} | {ARMS[1]} | difference |", "|---|---|---|---|---|---|"]
     for name in KINDS:
         for share in SHARES:
-            done = [s for s in range(seeds) if all((out / f"{name}-{s}" / f"{share:g}-{arm}/report.html").exists() for arm in ARMS)]
+            ends = {s: [out / f"{name}-{s}" / f"{share:g}-{arm}" / "report.html" for arm in ARMS] for s in range(seeds)}
+            done = [s for s, pages in ends.items() if all(page.exists() for page in pages)]
             if not done:
                 continue
             scratch, known = ([cases(out / f"{name}-{s}" / f"{share:g}-{arm}") for s in done] for arm in ARMS)
@@ -200,6 +201,7 @@ def main() -> None:
         return
     for name in () if given.list else given.kinds:
         measure(name, given)
+    given.out.mkdir(parents=True, exist_ok=True)
     found = table(given.out.resolve(), given.seeds, given.budget, given.before)
     (given.out / "pretraining.json").write_text(json.dumps(found, indent=1) + "\n")
 

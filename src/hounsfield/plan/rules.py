@@ -87,12 +87,14 @@ def decide(
     patch = grid.size if grid.size is not None else _patch(facts, grid, device, reasons)
     decision = member.rules(facts)
     reasons.update({f"task_options.{k}": v for k, v in decision.reasons.items()})
-    shape = network.rules(patch, _voxel(facts, grid), _smallest(facts, grid))
-    shape = without_norm(shape, network.Options) if images else shape
-    reasons.update({f"model_options.{k}": v for k, v in shape.reasons.items()})
-    options = network.Options.parse({**shape.changes, **_named(network.Options, name, inner, reasons)}, "model rules")
     if like is not None:
         options, reasons["model_options"] = like, "--init: those of the network whose weights they are"
+    else:
+        shape = network.rules(patch, _voxel(facts, grid), _smallest(facts, grid))
+        shape = without_norm(shape, network.Options) if images else shape
+        reasons.update({f"model_options.{k}": v for k, v in shape.reasons.items()})
+        own = {**shape.changes, **_named(network.Options, name, inner, reasons)}
+        options = network.Options.parse(own, "model rules")
     multiple = network.stride(options, facts.ndim)
     patch = tuple(_multiple(p, n, m) for p, n, m in zip(patch, _shape(facts, grid), multiple, strict=True))
     if grid.size is not None:
