@@ -237,15 +237,14 @@ def test_published_weights_of_colours_serve_grey_pictures(classed: Path, monkeyp
 
 def test_flat_weights_become_those_of_volumes(filled: Run, tmp_path: Path) -> None:
     write_dataset(tmp_path / "volumes", "segmentation", ndim=3, n=4, seed=1)
-    made: Any = filled.plan.model_options
-    changes: dict[str, Any] = {"model_options.strides": [[2]] * len(made.strides), "training.batch": 1}
-    changes |= {"model_options.flat_kernels": False, "model_options.width": 8, "patch": [32, 32, 32], "grid.spacing": None}
-    weights_file = str(filled.members[0] / "weights.safetensors")
-    options = Options(budget="1steps", device="cpu", model="unet", init=weights_file, changes=changes)
+    changes = {"training.batch": 1, "patch": [32, 32, 32], "grid.spacing": None}
+    options = Options(budget="1steps", device="cpu", init=str(filled.root), changes=changes)
     run = train(tmp_path / "volumes", tmp_path / "run", options)
     adapted = run.record["init"]["adapted"]
     assert adapted["encoder.0.0.0.weight"] == "inflated to a depth of 3"
     assert run.plan.ndim == 3
+    made: Any = run.plan.model_options
+    assert made.strides == ((2, 2, 2),) * len(made.strides)
 
 
 def test_unreadable_files_stop_a_pretraining_or_are_left_out_by_name(phantoms: Path, tmp_path: Path) -> None:

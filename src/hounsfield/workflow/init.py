@@ -31,6 +31,7 @@ FILE: Final = "model.safetensors"  # of timm's weights; none of another kind is 
 LEAST: Final = 0.5  # of a network's weights, the output layer aside, that must fit
 GENTLER: Final = 3.0  # times that the rate of known weights is below that of new ones; not measured yet against others
 THREE: Final = 3  # names in a message
+PER_AXIS: Final = {"patch", "strides"}  # options of networks that have a number for each axis
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,7 @@ class Source:
             found.update(value.flatten().view(torch.uint8).numpy().data)
         return found.hexdigest()[:12]
 
-    def of(self, task: str, asked: str | None) -> tuple[str | None, ModelOptions | None]:
+    def of(self, task: str, asked: str | None, ndim: int) -> tuple[str | None, ModelOptions | None]:
         """The model for a task where the user asked for `asked`, and its options where the weights decide them.
 
         Raises InputError UNSUPPORTED_PAIR for weights of a network that cannot do the task.
@@ -71,7 +72,20 @@ class Source:
                 expected=f"those of a network that gives a {' or '.join(outputs(member))} output, for {task}",
                 fix=f"hounsfield pretrain ... --model {member.MODEL}, or another --model that takes these weights",
             )
-        return model, None if self.run is None else self.run.plan.model_options
+        return model, None if self.run is None else _in(self.run.plan, ndim)
+
+
+def _in(plan: Plan, ndim: int) -> ModelOptions | None:
+    """The options of a plan's network for images of so many axes, the depth treated as the rows are; None for fewer than the plan's."""
+    options = plan.model_options
+    if ndim <= plan.ndim:
+        return options if ndim == plan.ndim else None
+    values = options.model_dump()
+    for key in PER_AXIS & set(values):
+        each = [values[key]] if key == "patch" else values[key]
+        deep = tuple((*step[:1], *step) if len(step) == plan.ndim else step for step in each)
+        values[key] = deep[0] if key == "patch" else deep
+    return type(options).parse(values, "--init")
 
 
 def asked(options: Options) -> str:

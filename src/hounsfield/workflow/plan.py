@@ -255,7 +255,7 @@ def _first_plan(
     if options.plan is not None:
         plan = _read_plan_for(dataset, facts, kind, options.plan).model_copy(update={"seed": options.seed})
     else:
-        model, like = (options.model, None) if source is None else source.of(kind, options.model)
+        model, like = (options.model, None) if source is None else source.of(kind, options.model, facts.ndim)
         plan = decide(facts, dataset.classes, kind, model, options.seed, device.type, like)
         if source is not None:
             plan = init.planned(plan, source, options)
