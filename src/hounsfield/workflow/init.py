@@ -76,7 +76,7 @@ class Source:
 
 
 def _in(plan: Plan, ndim: int) -> ModelOptions | None:
-    """The options of a plan's network for images of so many axes, the depth treated as the rows are; None for fewer than the plan's."""
+    """The options of a plan's network for images of so many axes, the depth treated as the rows are; None for fewer axes."""
     options = plan.model_options
     if ndim <= plan.ndim:
         return options if ndim == plan.ndim else None
