@@ -97,7 +97,11 @@ def test_a_network_without_maps_or_patches_is_refused() -> None:
 @pytest.mark.parametrize(
     ("model", "options", "line"),
     [
-        ("unet", {"cell": (4, 4, 4)}, r"\[4, 4, 4\] for unet in 2D, expected 1 or 2 numbers; fix: --set task_options.cell=\[2,4\]"),
+        (
+            "unet",
+            {"cell": (4, 4, 4)},
+            r"\[4, 4, 4\] for unet in 2D, expected 1 or 2 numbers; fix: --set task_options.cell=\[2,4\]",
+        ),
         ("vit", {"cell": (8,)}, r"\[8\] for vit in 2D, expected its patches of \[4, 4\]"),
     ],
 )
@@ -126,7 +130,7 @@ def test_the_loss_is_the_mean_squared_difference_where_it_is_hidden() -> None:
     solver = Solver(plan(channels=2))
     batch = Batch(torch.randn(3, 2, 16, 24), solver.blank(3), ("a", "b", "c"))
     ((_, loss),) = solver.steps(Knows(lambda x: batch.image + 0.5), batch)
-    assert float(loss()) == pytest.approx(0.25, rel=1e-5)
+    assert float(loss().detach()) == pytest.approx(0.25, rel=1e-5)
     seen: list[Tensor] = []
 
     class Looks(Knows):
@@ -135,7 +139,7 @@ def test_the_loss_is_the_mean_squared_difference_where_it_is_hidden() -> None:
             return torch.where(hidden, batch.image, batch.image + 9)
 
     ((_, loss),) = solver.steps(Looks(None), batch)
-    assert float(loss()) == 0
+    assert float(loss().detach()) == 0
     assert float(seen[0].float().mean()) == pytest.approx(29 / 48, abs=1e-6)  # 0.6 of 8 times 6 cells
 
 
@@ -161,7 +165,11 @@ def test_a_perfect_answer_explains_all_and_the_mean_nothing() -> None:
     prepared = solver.prepare(given, CPU)
     _, truth, hidden = parts(examined(solver, given, Knows(lambda x: x)))
     mean = float(truth[hidden].mean())
-    for answer, expected in ((prepared.tensor[None], 1.0), (torch.full((1, 1, 16, 24), mean), 0.0), (prepared.tensor[None] + 99, -1.0)):
+    for answer, expected in (
+        (prepared.tensor[None], 1.0),
+        (torch.full((1, 1, 16, 24), mean), 0.0),
+        (prepared.tensor[None] + 99, -1.0),
+    ):
         row = metrics.case(Sample("a", ()), examined(solver, given, Knows(lambda x, answer=answer: answer)))
         assert float(row["explained"]) == pytest.approx(expected, abs=1e-4)
     flat = Image(np.full((1, 16, 24), 9, np.uint8), Geometry.none((16, 24)))
@@ -195,13 +203,15 @@ def test_pictures_show_what_was_shown_made_and_left(ndim: int) -> None:
     panels = np.split(solver.draw(given, None, found), 4, axis=1)
     np.testing.assert_array_equal(panels[1], panels[2])
     assert not np.array_equal(panels[0], panels[1])
-    assert set(np.unique(panels[3])) == {128}
+    assert set(np.unique(panels[3])) <= {127, 128}
 
 
 @pytest.mark.parametrize(("model", "grid"), [("unet", None), ("resnet", (56, 56)), ("vit", (56, 56))])
 def test_plans_look_at_images_as_what_follows_will(model: str, grid: tuple[int, ...] | None) -> None:
     flat: dict[str, Any] = {"ndim": 2, "space": "none", "dtype": "uint8", "classes": ()}
-    flat |= {f"shape_{k}": (28, 28) for k in ("min", "median", "max")} | {f"spacing_{k}": (1.0, 1.0) for k in ("min", "median", "max")}
+    flat |= {f"shape_{k}": (28, 28) for k in ("min", "median", "max")} | {
+        f"spacing_{k}": (1.0, 1.0) for k in ("min", "median", "max")
+    }
     made = decided(facts(**flat), "pretraining", model)
     assert made.grid.size == grid
     assert made.augment.probability == 1

@@ -155,9 +155,7 @@ def test_weights_of_torch_are_converted_first(patched: Run, classed: Path, tmp_p
     assert not source.model
 
 
-def test_weights_of_another_architecture_are_refused_with_the_first_keys(
-    patched: Run, classed: Path, tmp_path: Path
-) -> None:
+def test_weights_of_another_architecture_are_refused_with_the_first_keys(patched: Run, classed: Path, tmp_path: Path) -> None:
     options = Options(budget="1steps", device="cpu", model="resnet", init=str(patched.root))
     with pytest.raises(InputError) as caught:
         train(classed, tmp_path / "run", options)
@@ -189,7 +187,12 @@ def test_a_payload_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "code"),
-    [("nowhere", "NOT_FOUND"), ("empty", "NOT_A_RUN"), ("cut.safetensors", "BAD_WEIGHTS"), ("timm:resnet_18", "UNKNOWN_MEMBER")],
+    [
+        ("nowhere", "NOT_FOUND"),
+        ("empty", "NOT_A_RUN"),
+        ("cut.safetensors", "BAD_WEIGHTS"),
+        ("timm:resnet_18", "UNKNOWN_MEMBER"),
+    ],
 )
 def test_what_is_no_weights_is_refused(name: str, code: str, tmp_path: Path) -> None:
     if name.startswith("timm:"):
@@ -223,7 +226,9 @@ def test_published_weights_are_loaded_as_safetensors_alone(monkeypatch: pytest.M
         init.read("timm:resnet18.a1_in1k")
 
 
-def test_published_weights_of_colours_serve_grey_pictures(classed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_published_weights_of_colours_serve_grey_pictures(
+    classed: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     timm = pytest.importorskip("timm")
     network = timm.create_model("resnet18", pretrained=False)
     source = init.Source("timm:resnet18", dict(network.state_dict()), model="timm:resnet18")

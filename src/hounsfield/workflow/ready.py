@@ -87,9 +87,7 @@ def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
     TASKS.load(task).targets(dataset)
     # Where no label is needed, all but a few images teach.
     few = FEW if getattr(TASKS.load(task), "TRUTH", "") == "view" else VAL
-    split = make_split(
-        dataset, options.seed, test=options.test, folds=options.folds, leave_out=options.leave_out, select=few
-    )
+    split = make_split(dataset, options.seed, test=options.test, folds=options.folds, leave_out=options.leave_out, select=few)
     ready = audited(dataset, split, console, strict=options.strict, skip=options.skip_unreadable)
     for finding in ready.audit.findings:
         mark = "" if finding.severity == "note" else f"{finding.severity} {finding.code}: "

@@ -198,7 +198,9 @@ def describe(row: Row, headline: str, classes: Sequence[Class]) -> str:
         probability = "" if given is None else f" ({float(given):.2f})"
         return f"truth {row['truth'] or 'none'}, predicted {row['prediction'] or 'none'}{probability}"
     if "gain" in row:
-        return f"PSNR {float(row['psnr']):.1f} dB, {float(row['gain']):+.1f} dB on what was given; SSIM {float(row['ssim']):.3f}"
+        return (
+            f"PSNR {float(row['psnr']):.1f} dB, {float(row['gain']):+.1f} dB on what was given; SSIM {float(row['ssim']):.3f}"
+        )
     if "found" in row:
         return f"{row['found']:.0f} found, {row['missed']:.0f} missed, {row['false']:.0f} false"
     if "nearest" in row:

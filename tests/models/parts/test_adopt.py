@@ -55,7 +55,7 @@ def test_positions_are_interpolated_by_their_place_and_serve_every_depth() -> No
     ramp = torch.arange(8.0)[None, None, :, None].expand(1, 5, 8, 8).contiguous()
     finer = positions(ramp, (1, 5, 16, 16))
     assert finer is not None
-    torch.testing.assert_close(finer[0, 0, 2:-2, 0], torch.arange(16.0)[2:-2] / 2 - 0.25, atol=0.05, rtol=0)
+    torch.testing.assert_close(finer[0, 0, 4:-4, 0], torch.arange(16.0)[4:-4] / 2 - 0.25, atol=0.05, rtol=0)
     deep = positions(ramp, (1, 5, 3, 8, 8))
     assert deep is not None
     for k in range(3):
@@ -151,9 +151,13 @@ def test_another_size_is_told_by_its_shape() -> None:
     narrow, wide = (resnet.build(resnet.Options(width=w, depth=(1,)), 1, 2, 2) for w in (8, 16))
     made = adopt(narrow.state_dict(), wide, (), ("head.weight", "head.bias"))
     assert made.share == 0
-    assert {why.partition(",")[0] for name, why in made.fresh.items() if name.startswith("stem") and "×" in why} == {"of 8×1×7×7"}
+    assert {why.partition(",")[0] for name, why in made.fresh.items() if name.startswith("stem") and "×" in why} == {
+        "of 8×1×7×7"
+    }
 
 
 def test_whole_numbers_of_another_shape_are_not_adapted() -> None:
     network = nn.Sequential(nn.BatchNorm2d(2))
-    assert fitted(torch.zeros(3, dtype=torch.long), torch.zeros(2, dtype=torch.long), "0.num_batches_tracked", network, ()) is None
+    assert (
+        fitted(torch.zeros(3, dtype=torch.long), torch.zeros(2, dtype=torch.long), "0.num_batches_tracked", network, ()) is None
+    )
