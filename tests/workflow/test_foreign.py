@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import runpy
 import subprocess
 import sys
 from collections import OrderedDict
@@ -32,10 +33,22 @@ class Payload:
 
 
 @pytest.mark.parametrize(
-    "wrap", [lambda w: w, lambda w: {"epoch": 3, "state_dict": w}, lambda w: {"a": {"b": {"model": w}}, "lr": 0.1}]
+    ("wrap", "part"),
+    [
+        (lambda w: w, ""),
+        (lambda w: {"epoch": 3, "state_dict": w}, "state_dict"),
+        (lambda w: {"a": {"b": {"model": w}}, "lr": 0.1}, "a.b.model"),
+        (lambda w: {"optimiser": {"moment": torch.ones(1)}, "model": w}, "model"),
+    ],
 )
-def test_tensors_are_found_wherever_they_are_kept(wrap: Any, tmp_path: Path) -> None:
-    torch.save(wrap(WEIGHTS), tmp_path / "weights.pt")
+def test_tensors_are_found_wherever_they_are_kept(wrap: Any, part: str) -> None:
+    tensors_of = runpy.run_path(str(PROGRAM), run_name="not the program")["tensors_of"]
+    found, where = tensors_of(wrap(WEIGHTS))
+    assert (list(found), where) == (list(WEIGHTS), part)
+
+
+def test_what_torch_saved_becomes_safetensors_for_a_while(tmp_path: Path) -> None:
+    torch.save({"epoch": 3, "state_dict": WEIGHTS}, tmp_path / "weights.pt")
     assert is_foreign(tmp_path / "weights.pt")
     with converted(tmp_path / "weights.pt") as file:
         found = load_file(file)
@@ -45,29 +58,27 @@ def test_tensors_are_found_wherever_they_are_kept(wrap: Any, tmp_path: Path) -> 
     assert not file.exists()
 
 
-@pytest.mark.parametrize("how", ["torch", "torch's older format", "pickle", "newest pickle"])
+@pytest.mark.parametrize("how", ["torch", "pickle"])
 def test_a_payload_is_refused_and_does_not_run(how: str, tmp_path: Path) -> None:
     sign, path = tmp_path / "it ran", tmp_path / "weights.pth"
     content = {**WEIGHTS, "x": Payload(sign)}
-    if how.startswith("torch"):
-        torch.save(content, path, _use_new_zipfile_serialization=how == "torch")
+    if how == "torch":
+        torch.save(content, path)
     else:
-        path.write_bytes(pickle.dumps(Payload(sign), protocol=2 if how == "pickle" else pickle.HIGHEST_PROTOCOL))
+        path.write_bytes(pickle.dumps(Payload(sign), protocol=2))
     with pytest.raises(InputError) as caught, converted(path):
         pass
     assert caught.value.code == "UNSAFE_FILE"
     assert "nothing of it was run" in str(caught.value)
-    if how.startswith("torch"):
-        assert "mkdir" in str(caught.value)
+    assert "mkdir" in str(caught.value)
     assert not sign.exists()
 
 
-@pytest.mark.parametrize("cut", [4, 300, -40])
-def test_a_file_that_was_cut_is_damaged(cut: int, tmp_path: Path) -> None:
+def test_a_file_that_was_cut_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "weights.pt"
     torch.save(WEIGHTS, path)
-    path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(InputError, match=r"(BAD_WEIGHTS|UNSAFE_FILE) .*weights.pt"), converted(path):
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"BAD_WEIGHTS .*weights.pt: found \d+ bytes that do not parse"), converted(path):
         pass
 
 

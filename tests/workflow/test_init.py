@@ -161,7 +161,7 @@ def test_weights_of_another_architecture_are_refused_with_the_first_keys(patched
         train(classed, tmp_path / "run", options)
     line = str(caught.value)
     assert caught.value.code == "BAD_WEIGHTS"
-    assert "0 of " in line
+    assert "found 0 of " in line
     assert "missing stem." in line
     assert "unknown " in line
     assert "weights of resnet in 2D" in line

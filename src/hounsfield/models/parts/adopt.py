@@ -65,17 +65,17 @@ def adopt(
 
 def renamed(have: Mapping[str, Tensor], want: Mapping[str, Tensor]) -> dict[str, tuple[str, Tensor]]:
     """(name, tensor) of `have` by the names of `want`: as they are, or less a first part that all of them share with others, or
-    with one before them, such as "module." or "network."; whichever makes most of them fit."""
+    with one before them, such as "module." or "network."; whichever makes most of them fit, if that is half of them."""
 
     def places(less: str, more: str) -> dict[str, tuple[str, Tensor]]:
         moved = ((key, more + key.removeprefix(less), value) for key, value in have.items() if key.startswith(less))
         return {name: (key, value) for key, name, value in moved if name in want}
 
     def fit(found: Mapping[str, tuple[str, Tensor]]) -> tuple[int, int]:
-        return sum(value.shape == want[name].shape for name, (_, value) in found.items()), len(found)
+        return len(found), sum(value.shape == want[name].shape for name, (_, value) in found.items())
 
-    ways = [places(less, more) for less, more in product(_beginnings(have), _beginnings(want))]
-    return max(ways, key=fit)
+    best = max((places(less, more) for less, more in product(_beginnings(have), _beginnings(want))), key=fit)
+    return best if 2 * len(best) >= min(len(have), len(want)) else places("", "")
 
 
 def fitted(value: Tensor, own: Tensor, name: str, network: nn.Module, inputs: Collection[str]) -> tuple[Tensor, str] | None:
