@@ -10,7 +10,7 @@ Chest X-rays: a quarter of each class, drawn once, is the test part. Of the othe
 tuberculosis (AUROC of resnet), tuberculosis-vit (AUROC of vit). Every figure is the mean over seeds, with a 95% interval of
 cases; differences are paired. What ended is not done again. Writes OUT/pretraining.json and prints a Markdown table.
 
---stream GIB: peak memory of a pretraining on made-up volumes that are so large together when prepared, and on an eighth of them.
+--stream GIB: peak memory of a pretraining on made-up volumes that are so large together when prepared, and on an eighth of it.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def test_the_environment_stays_here(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         raise subprocess.TimeoutExpired(words, 1)
 
     monkeypatch.setenv("SECRET", "x")
-    monkeypatch.setattr(foreign.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     torch.save(WEIGHTS, tmp_path / "weights.pt")
     with pytest.raises(InputError, match="BAD_WEIGHTS"), converted(tmp_path / "weights.pt"):
         pass

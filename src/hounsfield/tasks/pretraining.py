@@ -130,7 +130,7 @@ class Solver:
         def loss() -> Tensor:
             with x.device:
                 hidden = hide(len(x), x.shape[2:], self.cell, self.share)
-            apart = (model(x, hidden).float() - x).square() * hidden
+            apart: Tensor = (model(x, hidden).float() - x).square() * hidden
             return apart.sum() / (hidden.sum() * self.channels)
 
         yield "model", loss
@@ -160,7 +160,7 @@ class Solver:
     def score(self, model: nn.Module, x: Tensor, target: int) -> Tensor:
         """How well the hidden places are told, as the negative squared difference."""
         hidden = self._hidden(x.shape[2:]).to(x.device)
-        apart = (model(x, hidden.expand(len(x), *hidden.shape[1:])).float() - x).square() * hidden
+        apart: Tensor = (model(x, hidden.expand(len(x), *hidden.shape[1:])).float() - x).square() * hidden
         return -apart.flatten(1).sum(dim=1) / (hidden.sum() * self.channels)
 
     def pose(self, image: Image, sample: Sample) -> Image:
@@ -225,4 +225,4 @@ def parts(prediction: Image) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.fl
 
 def _cell(side: int, most: int) -> int:
     """The power of two nearest to an eighth of the side."""
-    return min(most, 2 ** max(0, round(math.log2(side / CELLS))))
+    return min(most, 1 << max(0, round(math.log2(side / CELLS))))

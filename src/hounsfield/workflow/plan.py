@@ -17,15 +17,15 @@ from hounsfield.data.cache import Entry
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.loader import Loader
 from hounsfield.data.split import Split
+from hounsfield.models.parts.adopt import Adopted
 from hounsfield.plan import memory
 from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_memory, settle, sizes, usual_precision
 from hounsfield.plan.fingerprint import fingerprint
 from hounsfield.plan.rules import check, decide
 from hounsfield.plan.sizes import parameters, sized
 from hounsfield.tasks import TASKS
-from hounsfield.workflow.console import SILENT, Console, first_few
-from hounsfield.models.parts.adopt import Adopted
 from hounsfield.workflow import init
+from hounsfield.workflow.console import SILENT, Console, first_few
 from hounsfield.workflow.costs import seconds_a_case
 from hounsfield.workflow.device import choose_device, memory_guard
 from hounsfield.workflow.predict import Predictor

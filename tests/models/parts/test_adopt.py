@@ -69,7 +69,7 @@ def test_tokens_before_the_places_stay_as_they_are() -> None:
     assert wider is not None
     assert wider.shape == (1, 37, 4)
     assert torch.equal(wider[:, 0], table[:, 0])
-    square = table[:, 1:].transpose(1, 2).unflatten(2, (3, 3))
+    square = table[:, 1:].transpose(1, 2).reshape(1, 4, 3, 3)
     expected = F.interpolate(square, size=(6, 6), mode="bicubic", align_corners=False).flatten(2).transpose(1, 2)
     torch.testing.assert_close(wider[:, 1:], expected)
     assert positions(table, (1, 1 + 35, 4)) is None, "no square"

@@ -25,7 +25,7 @@ def test_as_many_whole_cells_are_hidden_of_every_sample(size: tuple[int, ...], c
     hidden = hide(4, size, cell, 0.6, seeded(1))
     assert hidden.shape == (4, 1, *size)
     assert hidden.dtype == torch.bool
-    corners = hidden[(slice(None), 0, *(slice(None, None, c) for c in cell))]
+    corners = hidden[:, 0][(slice(None), *(slice(None, None, c) for c in cell))]
     count = math.prod(-(-n // c) for n, c in zip(size, cell, strict=True))
     assert corners.flatten(1).sum(1).tolist() == [hidden_of(count, 0.6)] * 4
     whole = corners

@@ -131,7 +131,7 @@ def positions(table: Tensor, shape: Sequence[int]) -> Tensor | None:
         for prefix in (0, 1, 2, 5):
             old, new = (math.isqrt(max(0, n - prefix)) for n in (table.shape[1], shape[1]))
             if old**2 + prefix == table.shape[1] and new**2 + prefix == shape[1] and old > 0 and new > 0:
-                square = table[:, prefix:].transpose(1, 2).unflatten(2, (old, old))
+                square = table[:, prefix:].transpose(1, 2).reshape(1, -1, old, old)
                 square = _resized(square, (new, new)).flatten(2).transpose(1, 2)
                 return torch.cat((table[:, :prefix], square), dim=1)
     return None

@@ -103,7 +103,7 @@ class MaskedTokens(nn.Module):
         assert isinstance(encoder, Encoder)
         places = [n // p for n, p in zip(x.shape[2:], encoder.patch, strict=True)]
         count = math.prod(places)
-        cells = hidden[(slice(None), 0, *(slice(None, None, p) for p in encoder.patch))].flatten(1)
+        cells = hidden[:, 0][(slice(None), *(slice(None, None, p) for p in encoder.patch))].flatten(1)
         order = cells.to(torch.uint8).argsort(dim=1, stable=True)  # what is visible comes first
         visible = order[:, : count - hidden_of(count, self.share)]
         told: Tensor = encoder(x, visible)[-1]
@@ -115,4 +115,4 @@ class MaskedTokens(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, turn)
         out: Tensor = self.out(self.norm(tokens))
-        return unfolded(out.transpose(1, 2).unflatten(2, places), encoder.patch)
+        return unfolded(out.transpose(1, 2).reshape(len(x), -1, *places), encoder.patch)
