@@ -29,7 +29,6 @@ from hounsfield.workflow.run import Run, read_plan, read_tensors
 TIMM: Final = "timm:"
 FILE: Final = "model.safetensors"  # of timm's weights; none of another kind is ever read
 LEAST: Final = 0.5  # of a network's weights, the output layer aside, that must fit
-GENTLER: Final = 3.0  # times that the rate of known weights is below that of new ones; not measured yet against others
 THREE: Final = 3  # names in a message
 PER_AXIS: Final = {"patch", "strides"}  # options of networks that have a number for each axis
 
@@ -141,15 +140,14 @@ def adopted(plan: Plan, source: Source) -> Adopted:
             source.name,
             found=f"{there} of {there + len(made.fresh)} tensors that fit, {made.share:.0%} of the weights: {first}",
             expected=f"weights of {plan.network} in {plan.ndim}D for the most part",
-            fix="name the network that they are of with --model, and its size with --set model_options....",
+            fix="name the network that they are of with --model, and its size with --set model_options.KEY=...",
         )
     return made
 
 
 def planned(plan: Plan, source: Source, options: Options) -> Plan:
-    """The plan with what is otherwise for weights that are known: their network, of a file its size, the rate."""
-    rate = float(f"{plan.training.lr / GENTLER:.3g}")
-    plan = plan.override({"training.lr": rate}, f"--init: the rate of new weights, divided by {GENTLER:g}")
+    """The plan with the network of the weights as its reason, and of a file the size that they fit best. The rate stays: at a
+    third of it a short training learned less."""
     if source.model is not None and options.model is None:
         plan = plan.model_copy(update={"reasons": {**plan.reasons, "model": "--init: whose weights they are"}})
     candidates = sizes(plan) if source.run is None and options.size is None else [plan]
