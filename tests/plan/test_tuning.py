@@ -10,6 +10,7 @@ from tests.plan.test_rules import facts, plan
 from torch import nn
 
 from hounsfield.core.errors import InputError
+from hounsfield.core.fingerprint import ClassFacts
 from hounsfield.core.plan import Plan, Training
 from hounsfield.models import timm as named
 from hounsfield.plan.network import ends, inner, network
@@ -57,6 +58,15 @@ def test_with_a_frozen_encoder_the_way_up_learns() -> None:
     made = with_weights(frozen="encoder")
     names = tuned(network(made), made, ())
     assert {name.split(".")[0] for name in names} == {"up", "decoder", "heads"}
+
+
+def test_with_a_frozen_encoder_a_detector_learns_to_answer() -> None:
+    boxes = (ClassFacts(value=1, name="cell", cases=90, fraction=1.0, boxes=900),)
+    made = plan(facts(**FLAT, classes=boxes), "detection").override({"training.init": "x", "training.frozen": "encoder"}, "test")
+    names = tuned(network(made), made, ())
+    assert {name.split(".")[0] for name in names} == {"pyramid", "head"}
+    at = depths(network(made).state_dict())
+    assert at["pyramid.smooth.0.0.weight"] == at["head.scale"] == max(at.values()) > at["stages.0.0.weight"] == 0
 
 
 def test_what_begins_anew_is_never_frozen() -> None:

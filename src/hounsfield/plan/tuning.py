@@ -19,7 +19,7 @@ from hounsfield.plan.network import ends, inner
 
 SCALE = 2.0  # times a change of low rank
 WAY_UP = ("up", "join", "skips", "decoder")  # parts of U-shaped networks, level by level back to the size of the image
-LAST = ("head", "heads")
+LAST = ("pyramid", "head", "heads")  # what answers
 BY_BATCH = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 BASE, DOWN, UP = ".base_layer.", ".lora_A.default.weight", ".lora_B.default.weight"  # parts of names that peft gives
 
@@ -37,7 +37,7 @@ def tuned(whole: nn.Module, plan: Plan, fresh: Collection[str]) -> list[str]:
     model = inner(whole, shapes)
     free = {*fresh, *outputs}
     if how.frozen == "encoder":
-        free |= {name for name in shapes if name.partition(".")[0] in WAY_UP}
+        free |= {name for name in shapes if _part(name) in (*WAY_UP, *LAST)}
     known = [(name, parameter) for name, parameter in model.named_parameters() if name not in free]
     for _, parameter in known:
         parameter.requires_grad_(False)
@@ -70,8 +70,8 @@ def _add_low_rank(model: nn.Module, plan: Plan, known: Collection[str]) -> None:
     layers = [(name, layer) for name, layer in model.named_modules() if f"{name}.weight" in known]
     linear = [name for name, layer in layers if type(layer) is nn.Linear]
     # Of convolutions whose weights are standardised a sum of two is not what either would give.
-    plain = [name for name, layer in layers if type(layer) in (nn.Conv2d, nn.Conv3d) and layer.groups == 1]
-    if not linear + plain:
+    convolutions = [name for name, layer in layers if type(layer) in (nn.Conv2d, nn.Conv3d) and layer.groups == 1]
+    if not linear + convolutions:
         raise InputError(
             "UNSUPPORTED_PAIR",
             "--set training.lora",
@@ -80,7 +80,7 @@ def _add_low_rank(model: nn.Module, plan: Plan, known: Collection[str]) -> None:
             fix="--set training.lora=0, or training.frozen in its place",
         )
     rank = plan.training.lora
-    options = peft.LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=linear or plain, bias="none")
+    options = peft.LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=linear or convolutions, bias="none")
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     peft.inject_adapter_in_model(options, model)
     for parameter in trained:  # peft lets its own alone learn
@@ -134,14 +134,21 @@ def depths(names: Iterable[str]) -> dict[str, int]:
     return {name: of(key) for name, key in keys.items()}
 
 
+def _part(name: str) -> str:
+    """The first word of a weight's name, less its number, within the network of another package."""
+    return name.removeprefix("network.").partition(".")[0].rstrip("0123456789")
+
+
 def _layer(name: str) -> tuple[str, int]:
-    """The part of a network that a weight is of: names down to the first number, and that number; all of them, and -1, where
-    there is none."""
+    """The part of a network that a weight is of: its names down to the first number, and that number; the first two, and -1,
+    where there is none. What answers is one part."""
     words = name.split(".")[:-1] or [name]
+    if words[0] in LAST:
+        return words[0], -1
     for k, word in enumerate(words):
         if word.isdecimal():
             return ".".join(words[:k]), int(word)
-    return ".".join(words), -1
+    return ".".join(words[:2]), -1
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
