@@ -62,7 +62,8 @@ def test_with_a_frozen_encoder_the_way_up_learns() -> None:
 
 def test_with_a_frozen_encoder_a_detector_learns_to_answer() -> None:
     boxes = (ClassFacts(value=1, name="cell", cases=90, fraction=1.0, boxes=900),)
-    made = plan(facts(**FLAT, classes=boxes), "detection").override({"training.init": "x", "training.frozen": "encoder"}, "test")
+    changes = {"training.init": "x", "training.frozen": "encoder"}
+    made = plan(facts(**FLAT, classes=boxes), "detection").override(changes, "test")
     names = tuned(network(made), made, ())
     assert {name.split(".")[0] for name in names} == {"pyramid", "head"}
     at = depths(network(made).state_dict())
