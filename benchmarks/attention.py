@@ -1,7 +1,7 @@
 """Attention beside torch's own module and MONAI's: time and peak memory of forward and backward, sequences of 256 to 16,384.
 
-Usage: python benchmarks/attention.py [LENGTH...]. With NAME LENGTH THREADS it is one contender in a process of its own, and prints
-by how many bytes its peak rose.
+Usage: python benchmarks/attention.py [LENGTH...]. With NAME LENGTH THREADS it is one contender in a process of its own, and
+prints by how many bytes its peak rose.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def image(length: int) -> Tensor:
 def step(attention: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], None]:
     def run() -> None:
         x.grad = None
-        attention(x).square().mean().backward()
+        torch.autograd.backward(attention(x).square().mean())
 
     return run
 
@@ -125,8 +125,8 @@ def main(arguments: list[str]) -> None:
         step(attention, x)()
         sys.stdout.write(f"{peak_now() - before}\n")
         return
-    for length in [int(argument) for argument in arguments] or LENGTHS:
-        sys.stdout.write("\n".join(measure(length).lines()) + "\n")
+    for places in [int(argument) for argument in arguments] or LENGTHS:
+        sys.stdout.write("\n".join(measure(places).lines()) + "\n")
         sys.stdout.flush()
 
 

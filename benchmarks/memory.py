@@ -21,8 +21,8 @@ from hounsfield.core.plan import Augment, Class, Grid, Normalise, Plan, Training
 from hounsfield.data.cache import Entry
 from hounsfield.data.loader import Loader
 from hounsfield.models import MODELS
-from hounsfield.plan.budget import keep_freed_memory
 from hounsfield.plan.blank import BOXES
+from hounsfield.plan.budget import keep_freed_memory
 from hounsfield.plan.memory import predict
 from hounsfield.tasks import TASKS
 from hounsfield.workflow import fit as training
@@ -55,6 +55,12 @@ PLANS: tuple[dict[str, Any], ...] = (
     {**FCOS, "model": "fcos_timm", "ndim": 2, "patch": [320, 416], "batch": 4, "name": "resnet18"},
     {"task": "classification", "model": "timm", "ndim": 2, "patch": [224, 224], "batch": 16, "name": "resnet18"},
     {"task": "classification", "model": "timm", "ndim": 2, "patch": [224, 224], "batch": 16, "name": "vit_tiny_patch16_224"},
+    {"task": "classification", "model": "vit", "ndim": 2, "patch": [224, 224], "batch": 16, "width": 192, "cut": "conv"},
+    {"task": "classification", "model": "swin", "ndim": 2, "patch": [128, 128], "batch": 16, "width": 32, "cut": "conv"},
+    {"task": "classification", "model": "hybrid", "ndim": 2, "patch": [64, 64], "batch": 16, "width": 32, "stem": "small"},
+    {"model": "unetr", "ndim": 3, "patch": [64, 64, 64], "width": 192},
+    {"model": "unetr", "ndim": 3, "patch": [64, 64, 64], "width": 192, "recompute": True},
+    {"ndim": 3, "patch": [64, 64, 64], "width": 32, "recompute": True},
 )
 
 
@@ -96,6 +102,7 @@ def make(
     batch: int = 2,
     accumulate: int = 1,
     amp: bool = False,
+    recompute: bool = False,
     **options: Any,
 ) -> Plan:
     """A plan of two classes on one channel with the usual augmentation. options: of the model."""
@@ -110,7 +117,7 @@ def make(
         normalise=(Normalise(scope="case"),),
         patch=tuple(patch),
         augment=Augment(rotation=(15.0,) * (3 if ndim == 3 else 1), elastic=1.0 if dense else 0.0, low_resolution=1.5),
-        training=Training(steps=3, lr=1e-5, batch=batch, accumulate=accumulate, amp=amp),
+        training=Training(steps=3, lr=1e-5, batch=batch, accumulate=accumulate, amp=amp, recompute=recompute),
         task_options=TASKS.load(task).Options(),
         model_options=MODELS.load(model).Options.parse(options, "options"),
     )

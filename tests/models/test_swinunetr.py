@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ SMALLEST = swinunetr.Options(width=12)
 
 
 def test_it_is_monai_s_own_network() -> None:
-    from monai.networks.nets import SwinUNETR
+    SwinUNETR = import_module("monai.networks.nets").SwinUNETR
 
     torch.manual_seed(0)
     ours = swinunetr.build(SMALLEST, 2, 3, 2).eval()

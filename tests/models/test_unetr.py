@@ -45,11 +45,6 @@ def test_every_tap_reaches_the_output() -> None:
     torch.testing.assert_close(network(x), before)
 
 
-def test_short_sides_of_a_patch_are_halved_last() -> None:
-    assert unetr._steps((2, 8, 8)) == [(1, 2, 2), (1, 2, 2), (2, 2, 2)]
-    assert unetr._steps((1, 4)) == [(1, 2), (1, 2)]
-
-
 def test_attention_of_every_block_is_there_to_be_seen() -> None:
     network = unetr.build(unetr.Options(width=64, depth=3, patch=(8,), channels=4), 1, 2, 2).eval()
     with kept_weights(network) as layers:
@@ -62,7 +57,7 @@ def test_attention_of_every_block_is_there_to_be_seen() -> None:
 )
 def test_the_patch_follows_the_window(shape: tuple[int, ...], patch: tuple[int, ...]) -> None:
     decision = unetr.rules(shape, (1.0,) * len(shape))
-    assert decision.changes == {"patch": patch}
+    assert decision.changes["patch"] == patch
     assert "×".join(map(str, shape)) in decision.reasons["patch"]
 
 
@@ -76,3 +71,13 @@ def test_patches_that_do_not_halve_are_refused(patch: list[int]) -> None:
 def test_fewer_blocks_than_levels_are_refused() -> None:
     with pytest.raises(InputError, match=r"BAD_PLAN model_options.depth: found 2 blocks, .* 3 levels .*depth=3"):
         unetr.build(unetr.Options(depth=2, patch=(8,)), 1, 2, 3)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_a_change_of_images_begins_as_hardly_any(ndim: int) -> None:
+    torch.manual_seed(0)
+    options = unetr.Options(width=32, depth=3, patch=(4,), channels=8, norm="none")
+    network = unetr.build(options, 1, 1, ndim)
+    x = torch.randn(1, 1, *(16,) * ndim)
+    assert float(network(x).abs().max()) < 0.2
+    assert not any(isinstance(module, nn.GroupNorm) for module in network.modules())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import timm as peer
 import torch
@@ -10,6 +12,7 @@ from torch import nn
 from hounsfield.core.errors import InputError
 from hounsfield.models import vit
 from hounsfield.models.parts.attention import kept_weights
+from hounsfield.models.parts.tokens import TransformerBlock
 
 
 def count(network: nn.Module) -> int:
@@ -26,7 +29,7 @@ def test_it_has_the_published_number_of_parameters(width: int, name: str) -> Non
 
 def test_its_blocks_compute_what_timm_s_do() -> None:
     torch.manual_seed(0)
-    theirs = peer.create_model("vit_tiny_patch16_224", num_classes=3, img_size=64, depth=2, pretrained=False).eval()
+    theirs: Any = peer.create_model("vit_tiny_patch16_224", num_classes=3, img_size=64, depth=2, pretrained=False).eval()
     options = vit.Options(width=192, depth=2, positions="learned", registers=0, head="class")
     ours = vit.build(options, 3, 3, 2).eval()
     assert isinstance(ours, vit.ViT)
@@ -95,5 +98,18 @@ def test_options_name_what_is_wrong(values: dict[str, object], key: str) -> None
 
 def test_the_reason_names_the_image() -> None:
     decision = vit.rules((224, 160), (1.0, 1.0))
-    assert decision.changes == {"patch": (16, 16)}
+    assert decision.changes["patch"] == (16, 16)
     assert "224×160" in decision.reasons["patch"]
+
+
+def test_what_is_planned_learns_from_few_images_and_what_is_published_is_as_it_was() -> None:
+    planned = vit.Options.parse(vit.rules((64, 64), (1.0, 1.0)).changes, "rules")
+    assert (planned.cut, planned.drop_path) == ("conv", 0.1)
+    assert (vit.Options().cut, vit.Options().drop_path) == ("patch", 0.0)
+    network = vit.build(planned, 1, 2, 2)
+    assert isinstance(network, vit.ViT)
+    dropped = [block.drop.rate for block in network.encoder.blocks if isinstance(block, TransformerBlock)]
+    assert dropped == pytest.approx([0.1 * k / 11 for k in range(12)])
+    x = torch.randn(8, 1, 64, 64)
+    assert not torch.equal(network.train()(x), network(x))
+    assert torch.equal(network.eval()(x), network(x))

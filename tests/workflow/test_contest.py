@@ -111,7 +111,7 @@ def test_a_player_whose_loss_is_no_number_is_named(tmp_path: Path) -> None:
     model = nn.ModuleDict({"generator": nn.Linear(16, 3), "critic": nn.Linear(3, 1)})
     how, member = plan(steps=40), Member(tmp_path / "0-0")
     solver: Any = Poisoned()
-    with pytest.raises(DivergedError, match="NAN_LOSS .*loss nan of the generator at step 2"):
+    with pytest.raises(DivergedError, match=r"NAN_LOSS .*loss nan of the generator at step 2"):
         fit(model, cast(tasks.Solver, solver), loader(tmp_path, how), how, member, Clock(), None, quiet)
     assert '"player": "generator"' in (member.folder / "diverged.json").read_text()
 

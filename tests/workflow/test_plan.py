@@ -31,13 +31,18 @@ def test_every_line_of_the_table_has_a_reason_and_the_head_says_what_it_takes(ph
     assert "segmentation with unet: one network of" in said
     assert "7 steps of" in said
     assert "GiB predicted on cpu" in said
+    assert "FLOP a step" in said
+    assert "activations" in said
     assert "training.batch" in said
     for key, reason in found.plan.reasons.items():
         assert reason, key
     assert found.seconds["train"] is None
     document = found.to_json()
     assert document["plan"]["training"]["steps"] == 7
-    assert document["memory_bytes"] > 10**6
+    assert document["memory_bytes"] == sum(document["memory"].values()) > 10**6
+    assert document["memory"]["weights"] == 4 * found.parameters
+    assert document["flops_per_step"] > 10**6
+    assert document["seconds_per_step"] is None
     json.dumps(document, allow_nan=False)
 
 
@@ -115,7 +120,7 @@ def test_a_plan_of_another_schema_task_or_dataset(
 
 def test_what_no_memory_holds_is_refused_and_says_what_would_fit(phantoms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changes = {"model_options.width": 64, "training.batch": 16}
-    fits = propose(phantoms, Options(budget="3steps", changes={**changes, "training.batch": 2}, device="cpu")).memory
+    fits = propose(phantoms, Options(budget="3steps", changes={**changes, "training.batch": 2}, device="cpu")).memory.total
     monkeypatch.setattr("hounsfield.plan.memory.available", lambda device: int(1.05 * fits))
     with pytest.raises(ResourceError, match=r"OUT_OF_MEMORY .*GiB.*--set "):
         propose(phantoms, Options(budget="3steps", changes=changes, device="cpu"))

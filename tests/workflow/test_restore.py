@@ -292,9 +292,7 @@ def test_a_grey_picture_is_not_restored_in_colours(denoiser: Run, tmp_path: Path
     samples = {name: Sample(name, (ImageFile(tmp_path / f"{name}.png"),)) for name in ("grey", "equal")}
     one = Predictor(denoiser, "cpu")
     np.testing.assert_array_equal(source_of(one, samples["equal"]).array, grey)
-    how = denoiser.plan.model_copy(
-        update={"channels": ("red", "green", "blue"), "normalise": denoiser.plan.normalise * 3}
-    )
+    how = denoiser.plan.model_copy(update={"channels": ("red", "green", "blue"), "normalise": denoiser.plan.normalise * 3})
     three = Predictor.of(how, [build(how)])
     assert source_of(three, samples["equal"]).channels == 3
     with pytest.raises(InputError, match=r"CHANNELS .*grey.png: found 1 channel, expected 3"):

@@ -61,9 +61,7 @@ def demo(
     """Train, evaluate, explain and report on phantoms: see it work before you have data."""
     from hounsfield.workflow.demo import demo as work
 
-    run = work(
-        out, data=data, budget=budget, seed=seed, overwrite=overwrite, device=device, console=console(), started=STARTED
-    )
+    run = work(out, data=data, budget=budget, seed=seed, overwrite=overwrite, device=device, console=console(), started=STARTED)
     typer.echo(f"open {run.root / 'report.html'}")
 
 

@@ -128,6 +128,8 @@ class Training(Options):
     averaged weights that the run keeps, 0 for the last weights. clip: largest gradient norm, 0 for none. amp: run the forward
     pass in bfloat16.
     channels_last: keep activations with the channels innermost. compile: let torch.compile fuse the network.
+    recompute: forget the maps inside each unit of the network, and compute them again for the gradients: less memory for one
+    more forward pass.
     foreground: part of the windows that are centred on a foreground voxel. empty: part of the samples that are drawn from cases
     without any box or label, None for as many as there are.
     players: of a network whose parts are optimised in turn, what a part has of its own, by its name.
@@ -146,6 +148,7 @@ class Training(Options):
     amp: bool = False
     channels_last: bool = False
     compile: bool = False
+    recompute: bool = False
     foreground: float = Field(default=0.33, ge=0, le=1)
     empty: float | None = Field(default=None, ge=0, lt=1)
     players: dict[str, Player] = {}

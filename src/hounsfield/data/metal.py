@@ -30,5 +30,4 @@ def metal_mask(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
             fix="give the holes with --mask",
         )
     dense = (array > DENSEST).any(axis=0)
-    grown: npt.NDArray[np.bool_] = ndimage.binary_dilation(dense, iterations=REACH) if dense.any() else dense
-    return grown
+    return np.asarray(ndimage.binary_dilation(dense, iterations=REACH) if dense.any() else dense, dtype=np.bool_)

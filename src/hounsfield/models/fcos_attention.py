@@ -57,7 +57,7 @@ def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> n
             blocks += [ResidualBlock(STANDARDISED, widths[k], widths[k], (3,) * ndim, (1,) * ndim) for _ in range(more)]
         else:
             blocks.append(ConvBlock(STANDARDISED, widths[k - 1], widths[k], (3,) * ndim, steps[k]))
-            blocks += attention_blocks(widths[k], window, options.blocks)
+            blocks += attention_blocks(widths[k], window, [0.0] * options.blocks)
         stages.append(nn.Sequential(*blocks))
     wide = 2 * options.width
     return Detector(STANDARDISED, stages, widths, options.finest, stride(options, ndim), wide, options.depth, out_channels)

@@ -14,9 +14,10 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from hounsfield.core import plan
-from hounsfield.models.parts import stems
+from hounsfield.models.parts import stems, tokens
 from hounsfield.models.parts.attention import WHOLE, attention_blocks, begin_without_places
 from hounsfield.models.parts.blocks import GROUP, STANDARDISED, ConvBlock, ResidualBlock, in_a_row, initialise
+from hounsfield.models.parts.depth import rates
 
 OUTPUT: Literal["vector"] = "vector"
 
@@ -27,12 +28,14 @@ USUAL = 32  # channels up to which each stage has two blocks
 class Options(plan.Options):
     """width: channels of the first stage, doubled at each further one. depth: blocks of each of the four; None for two, and in
     the third stage one more for every 8 channels of width above 32, as large networks are deepest there. stem: as that of
-    `resnet`. dropout: part of the features before the head that a training step leaves out."""
+    `resnet`. dropout: part of the features before the head that a training step leaves out. drop_path: part of the branches of
+    the deepest block that it leaves out; the first that attends has none."""
 
     width: int = Field(default=64, ge=GROUP, multiple_of=GROUP)
     depth: tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt] | None = None
     stem: stems.Kind = "large"
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Hybrid(nn.Module):
@@ -44,13 +47,16 @@ class Hybrid(nn.Module):
         kernel, whole = (3,) * ndim, (WHOLE,) * ndim
         stages: list[nn.Module] = []
         channels = options.width
-        for number, blocks in enumerate(options.depth or _depth(options.width)):
+        depth = options.depth or _depth(options.width)
+        drops = rates(options.drop_path, sum(depth[CONVOLVED:]))
+        for number, blocks in enumerate(depth):
             width, step = options.width * 2**number, (2 if number else 1,) * ndim
             if number < CONVOLVED:
                 stages.append(in_a_row(STANDARDISED, ResidualBlock, channels, width, kernel, step, blocks))
             else:
                 first = ConvBlock(STANDARDISED, channels, width, kernel, step)
-                stages.append(nn.Sequential(first, *attention_blocks(width, whole, blocks)))
+                own, drops = drops[:blocks], drops[blocks:]
+                stages.append(nn.Sequential(first, *attention_blocks(width, whole, own)))
             channels = width
         self.stages = nn.Sequential(*stages)
         self.norm = nn.LayerNorm(channels)
@@ -85,8 +91,15 @@ def stride(options: Options, ndim: int) -> tuple[int, ...]:
 
 
 def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[float, ...] | None = None) -> plan.Decision:
-    """The stem by the size of the image."""
-    return stems.rules(shape)
+    """The stem by the size of the image, and stochastic depth."""
+    stem = stems.rules(shape)
+    changes, why = {**stem.changes, "drop_path": tokens.DROPPED}, {**stem.reasons, "drop_path": tokens.WHY_DROPPED}
+    return plan.Decision(changes, why)
+
+
+def training() -> plan.Decision:
+    """As every network that attends."""
+    return tokens.training()
 
 
 def sizes(options: Options) -> tuple[Options, ...]:

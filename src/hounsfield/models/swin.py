@@ -1,24 +1,19 @@
 """A hierarchical vision transformer with windows that shift: a vector of scores from an image of any size, in 2D and 3D.
 
 Liu et al., "Swin transformer: hierarchical vision transformer using shifted windows", ICCV 2021, section 3: widths, depths and
-the merging of neighbours are those of its table 7. Places are told by a depth-wise convolution before each block instead of a
-table for the window, and what pads a window is masked, so that maps need no particular size (see `parts/attention.py`).
+the merging of neighbours are those of its table 7; what differs stands in `parts/hierarchy.py`.
 """
 
 from __future__ import annotations
 
-from itertools import product
 from typing import Literal
 
-import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from hounsfield.core import plan
-from hounsfield.models.parts import tokens
-from hounsfield.models.parts.attention import HEAD, attention_blocks, begin_without_places, window_of
-from hounsfield.models.parts.blocks import CONV
+from hounsfield.models.parts import hierarchy, stems, tokens
+from hounsfield.models.parts.attention import HEAD
 from hounsfield.models.parts.pyramid import check_size
 
 OUTPUT: Literal["vector"] = "vector"
@@ -29,28 +24,15 @@ LARGEST = 4  # voxels
 
 class Options(plan.Options):
     """width: channels of the first stage, doubled at each further one. depth: blocks of each stage; (2, 2, 6, 2) is Swin-T.
-    patch: voxels a side, per axis, or one number for all. window: places a side of a window in 2D, half as many in 3D."""
+    patch: voxels a side, per axis, or one number for all. cut: as that of `vit`. window: places a side of a window in 2D, half
+    as many in 3D. drop_path: part of the branches of the deepest block that a training step leaves out; the first has none."""
 
     width: int = Field(default=96, ge=HEAD, multiple_of=HEAD)
     depth: tuple[PositiveInt, ...] = Field(default=(2, 2, 6, 2), min_length=1)
     patch: tuple[PositiveInt, ...] = Field(default=(4,), min_length=1)
+    cut: stems.Cut = "patch"
     window: int = Field(default=8, ge=2)
-
-
-class Merge(nn.Module):
-    """(B, C, *s) -> (B, 2C, *s / 2): neighbours side by side, normed, and a linear layer; odd sides are padded by zeros."""
-
-    def __init__(self, channels: int, ndim: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(2**ndim * channels)
-        self.reduce = nn.Linear(2**ndim * channels, 2 * channels, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.pad(x, [amount for n in reversed(x.shape[2:]) for amount in (0, n % 2)])
-        corners = product((0, 1), repeat=x.ndim - 2)
-        beside = torch.cat([x[(..., *(slice(first, None, 2) for first in corner))] for corner in corners], dim=1)
-        out: Tensor = self.reduce(self.norm(beside.movedim(1, -1))).movedim(-1, 1)
-        return out
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
 
 
 class Swin(nn.Module):
@@ -59,24 +41,20 @@ class Swin(nn.Module):
     def __init__(self, options: Options, in_channels: int, out_channels: int, ndim: int) -> None:
         super().__init__()
         self.patch = stride(options, ndim)
-        window = window_of(options.window, ndim)
-        width = options.width
-        self.embed = CONV[ndim](in_channels, width, self.patch, self.patch)
-        stages: list[nn.Module] = []
-        for number, blocks in enumerate(options.depth):
-            merge = [Merge(width, ndim)] if number else []
-            width = options.width * 2**number
-            stages.append(nn.Sequential(*merge, *attention_blocks(width, window, blocks)))
-        self.stages = nn.Sequential(*stages)
+        self.stages = nn.Sequential(
+            *hierarchy.stages(
+                options.cut, in_channels, options.width, self.patch, options.depth, options.window, options.drop_path
+            )
+        )
+        width = options.width * 2 ** (len(options.depth) - 1)
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, out_channels)
-        tokens.begin(self)
-        begin_without_places(self)
+        hierarchy.begin_stages(self)
 
     def maps(self, x: Tensor) -> Tensor:
         """(B, features, *s), before they are normed and averaged. Raises ValueError as the network."""
         check_size(x.shape[2:], self.patch)
-        features: Tensor = self.stages(self.embed(x))
+        features: Tensor = self.stages(x)
         return features
 
     def forward(self, x: Tensor) -> Tensor:
@@ -96,10 +74,13 @@ def stride(options: Options, ndim: int) -> tuple[int, ...]:
 
 
 def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[float, ...] | None = None) -> plan.Decision:
-    """The patch by the size of the image."""
-    places = PLACES[len(shape)]
-    why = f"images of {'×'.join(map(str, shape))} cut into about {places} patches a side, of at most {LARGEST} voxels"
-    return plan.Decision({"patch": tokens.patch_of(shape, places, LARGEST)}, {"patch": why})
+    """The patch by the size of the image, and what lets it learn from few."""
+    return tokens.rules(shape, PLACES[len(shape)], LARGEST)
+
+
+def training() -> plan.Decision:
+    """As every network that attends."""
+    return tokens.training()
 
 
 def sizes(options: Options) -> tuple[Options, ...]:

@@ -13,25 +13,18 @@ upsampling after a 1x1 convolution (9 against 14 ms at the finest level).
 
 from __future__ import annotations
 
-from typing import Literal, Self, cast
+from typing import Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
 from hounsfield.core import plan
 from hounsfield.models.parts import ushape
-from hounsfield.models.parts.blocks import CONV, Block, ConvBlock, ResidualBlock, Style, in_a_row, instance_norm
+from hounsfield.models.parts.blocks import Block, ConvBlock, ResidualBlock, in_a_row
 from hounsfield.models.parts.halving import SMALLEST_SIDE, halvings
 from hounsfield.models.parts.ushape import UShape
 
 OUTPUT: Literal["dense"] = "dense"
-
-
-def _leaky() -> nn.Module:
-    return nn.LeakyReLU(0.01, inplace=True)
-
-
-STYLES = {"instance": Style(CONV, instance_norm, _leaky), "none": Style(CONV, lambda _: nn.Identity(), _leaky)}
 
 
 class Options(plan.Options):
@@ -42,8 +35,7 @@ class Options(plan.Options):
     flat_kernels: convolve 1 instead of 3 wide along an axis that the others are halved before, down to its first halving: such
     an axis is the coarse one of thick slices, and its neighbours there are far away.
     deep_supervision: in training mode, give the map of every decoder level, from fine to coarse.
-    norm: none where images are the output: nothing is scaled or added before the last layer, so that twice the input gives
-    twice the output (Mohan et al., "Robust and interpretable blind image denoising via bias-free CNNs", ICLR 2020)."""
+    norm: "none" where images are the output (see `parts/ushape.py`)."""
 
     width: int = Field(default=32, ge=1)
     max_width: int = Field(default=320, ge=1)
@@ -53,7 +45,7 @@ class Options(plan.Options):
     residual: bool = False
     flat_kernels: bool = True
     deep_supervision: bool = True
-    norm: Literal["instance", "none"] = "instance"
+    norm: ushape.Norm = "instance"
 
     @model_validator(mode="after")
     def _counts_fit(self) -> Self:
@@ -71,7 +63,7 @@ class UNet(UShape):
         levels = len(steps) + 1
         widths = [min(options.width * 2**level, options.max_width) for level in range(levels)]
         kernels = ushape.flat_kernels(steps) if options.flat_kernels else [(3,) * ndim] * levels
-        style = STYLES[options.norm]
+        style = ushape.STYLES[options.norm]
         blocks = options.blocks * levels if len(options.blocks) == 1 else options.blocks
 
         block: Block = ConvBlock
@@ -87,11 +79,8 @@ class UNet(UShape):
             encoder.append(in_a_row(style, block, channels, width, kernels[level], step, blocks[level]))
             channels = width
         super().__init__(
-            style, stem, encoder, widths, kernels, steps, options.decoder_blocks, out_channels, options.deep_supervision
+            options.norm, stem, encoder, widths, kernels, steps, options.decoder_blocks, out_channels, options.deep_supervision
         )
-        if options.norm == "none":  # near no change, whatever the depth
-            for head in self.heads:
-                nn.init.normal_(cast(nn.Conv2d, head).weight, std=1e-3)
 
 
 def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:

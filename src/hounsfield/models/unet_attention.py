@@ -14,21 +14,21 @@ from pydantic import Field, PositiveInt
 from torch import nn
 
 from hounsfield.core import plan
-from hounsfield.models.parts import ushape
+from hounsfield.models.parts import tokens, ushape
 from hounsfield.models.parts.attention import WHOLE, attention_blocks, begin_without_places, window_of
-from hounsfield.models.parts.blocks import CONV, ConvBlock, Style, in_a_row, instance_norm
+from hounsfield.models.parts.blocks import ConvBlock, in_a_row
+from hounsfield.models.parts.depth import rates
 from hounsfield.models.parts.halving import SMALLEST_SIDE, halvings
 from hounsfield.models.parts.ushape import UShape
 
 OUTPUT: Literal["dense"] = "dense"
 
-STYLE = Style(CONV, instance_norm, lambda: nn.LeakyReLU(0.01, inplace=True))
-
 
 class Options(plan.Options):
     """width, max_width, strides: as those of `unet`. blocks: of each level, convolutions, or attention after the step.
     attend: how many of the coarsest levels attend; the finest never does. window: places a side of the windows of attention in
-    2D, half as many in 3D; the coarsest level attends as a whole."""
+    2D, half as many in 3D; the coarsest level attends as a whole. norm: as that of `unet`.
+    drop_path: part of the branches of the deepest block that a training step leaves out; the first that attends has none."""
 
     width: int = Field(default=32, ge=8, multiple_of=8)
     max_width: int = Field(default=320, ge=8, multiple_of=8)
@@ -36,6 +36,8 @@ class Options(plan.Options):
     blocks: int = Field(default=2, ge=1)
     attend: int = Field(default=2, ge=1)
     window: int = Field(default=8, ge=2)
+    norm: ushape.Norm = "instance"
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
 
 
 class UNetAttention(UShape):
@@ -47,18 +49,21 @@ class UNetAttention(UShape):
         levels = len(steps) + 1
         widths = [min(options.width * 2**level, options.max_width) for level in range(levels)]
         kernels = ushape.flat_kernels(steps)
+        style = ushape.STYLES[options.norm]
+        drops = rates(options.drop_path, options.blocks * min(options.attend, levels - 1))
         encoder: list[nn.Module] = []
         channels = in_channels
         for level, width in enumerate(widths):
             step = steps[level - 1] if level else ones
             if level and level >= levels - options.attend:
                 window = (WHOLE,) * ndim if level == levels - 1 else window_of(options.window, ndim)
-                first = ConvBlock(STYLE, channels, width, kernels[level], step)
-                encoder.append(nn.Sequential(first, *attention_blocks(width, window, options.blocks)))
+                first = ConvBlock(style, channels, width, kernels[level], step)
+                own, drops = drops[: options.blocks], drops[options.blocks :]
+                encoder.append(nn.Sequential(first, *attention_blocks(width, window, own)))
             else:
-                encoder.append(in_a_row(STYLE, ConvBlock, channels, width, kernels[level], step, options.blocks))
+                encoder.append(in_a_row(style, ConvBlock, channels, width, kernels[level], step, options.blocks))
             channels = width
-        super().__init__(STYLE, nn.Identity(), encoder, widths, kernels, steps, 1, out_channels, deep_supervision=False)
+        super().__init__(options.norm, nn.Identity(), encoder, widths, kernels, steps, 1, out_channels, deep_supervision=False)
         begin_without_places(self)
 
 
@@ -73,10 +78,16 @@ def stride(options: Options, ndim: int) -> tuple[int, ...]:
 
 
 def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[float, ...] | None = None) -> plan.Decision:
-    """Levels as those of `unet`."""
+    """Levels as those of `unet`, and stochastic depth."""
     strides = halvings(shape, voxel) or [(1,) * len(shape)]
     why = f"windows of {'×'.join(map(str, shape))} halved while an axis keeps {SMALLEST_SIDE} voxels, fine axes first"
-    return plan.Decision({"strides": strides}, {"strides": why})
+    reasons = {"strides": why, "drop_path": tokens.WHY_DROPPED}
+    return plan.Decision({"strides": strides, "drop_path": tokens.DROPPED}, reasons)
+
+
+def training() -> plan.Decision:
+    """As every network that attends."""
+    return tokens.training()
 
 
 def sizes(options: Options) -> tuple[Options, ...]:

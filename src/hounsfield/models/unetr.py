@@ -9,7 +9,6 @@ transposed convolution.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Literal, Self
 
 import torch
@@ -18,13 +17,12 @@ from torch import Tensor, nn
 
 from hounsfield.core import plan
 from hounsfield.core.errors import InputError
-from hounsfield.models.parts import tokens
-from hounsfield.models.parts.blocks import CONV, CONV_TRANSPOSE, ConvBlock, Style, initialise, instance_norm
+from hounsfield.models.parts import stems, tokens, ushape
+from hounsfield.models.parts.blocks import CONV, CONV_TRANSPOSE, ConvBlock, initialise
 from hounsfield.models.parts.tokens import UNIT, Encoder
 
 OUTPUT: Literal["dense"] = "dense"
 
-STYLE = Style(CONV, instance_norm, lambda: nn.LeakyReLU(0.01, inplace=True))
 PLACES = {2: 16, 3: 8}  # patches a side of a window, by dimensions
 LARGEST = 16  # voxels
 
@@ -32,14 +30,17 @@ LARGEST = 16  # voxels
 class Options(plan.Options):
     """width: channels of a token. depth: blocks; None for as many as published networks of the width have.
     patch: voxels a side, per axis, or one number for all; powers of two, of which one is 2 or more.
-    channels: of the decoder's finest level, doubled at each coarser one.
-    dropout: part of the weights of attention that a training step leaves out."""
+    cut, dropout, drop_path: as those of `vit`. channels: of the decoder's finest level, doubled at each coarser one. norm: as
+    that of `unet`, of the decoder."""
 
     width: int = Field(default=192, ge=UNIT, multiple_of=UNIT)
     depth: PositiveInt | None = None
     patch: tuple[PositiveInt, ...] = Field(default=(8,), min_length=1)
+    cut: stems.Cut = "patch"
     channels: int = Field(default=16, ge=1)
+    norm: ushape.Norm = "instance"
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    drop_path: float = Field(default=0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
     def _halves(self) -> Self:
@@ -57,7 +58,7 @@ class UNETR(nn.Module):
     def __init__(self, options: Options, in_channels: int, out_channels: int, ndim: int) -> None:
         super().__init__()
         patch = tokens.sides(options.patch, ndim)
-        steps = _steps(patch)
+        steps = tokens.steps(patch)
         levels, depth = len(steps), options.depth or tokens.depth(options.width)
         if depth < levels:
             raise InputError(
@@ -68,10 +69,19 @@ class UNETR(nn.Module):
                 fix=f"--set model_options.depth={levels}",
             )
         taps = [math.ceil(depth * level / levels) for level in range(1, levels + 1)]
-        self.encoder = Encoder(in_channels, options.width, patch, taps, dropout=options.dropout)
+        self.encoder = Encoder(
+            in_channels,
+            options.width,
+            patch,
+            taps,
+            dropout=options.dropout,
+            drop_path=options.drop_path,
+            cut=options.cut,
+        )
+        style = ushape.STYLES[options.norm]
         widths = [options.channels * 2**level for level in range(levels)]
         threes, ones = (3,) * ndim, (1,) * ndim
-        self.stem = ConvBlock(STYLE, in_channels, widths[0], threes, ones)
+        self.stem = ConvBlock(style, in_channels, widths[0], threes, ones)
         self.skips, self.up, self.decoder = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         above = options.width
         for level in reversed(range(levels)):
@@ -79,11 +89,13 @@ class UNETR(nn.Module):
                 rest = tuple(math.prod(step[axis] for step in steps[level:]) for axis in range(ndim))
                 self.skips.append(CONV_TRANSPOSE[ndim](options.width, widths[level], rest, rest, bias=False))
             self.up.append(CONV_TRANSPOSE[ndim](above, widths[level], steps[level], steps[level], bias=False))
-            self.decoder.append(ConvBlock(STYLE, 2 * widths[level], widths[level], threes, ones))
+            self.decoder.append(ConvBlock(style, 2 * widths[level], widths[level], threes, ones))
             above = widths[level]
         self.head = CONV[ndim](above, out_channels, 1)
         for part in (self.stem, self.skips, self.up, self.decoder, self.head):
             initialise(part)
+        if options.norm == "none":
+            ushape.begin_unchanged(self.head)
 
     def forward(self, x: Tensor) -> Tensor:
         size = x.shape[2:]
@@ -94,13 +106,6 @@ class UNETR(nn.Module):
             x = decode(torch.cat((up(x), skips.pop()), dim=1))
         out: Tensor = self.head(x)
         return out
-
-
-def _steps(patch: Sequence[int]) -> list[tuple[int, ...]]:
-    """The step from each level to the next coarser one, per axis, down to patches; their short sides are halved last."""
-    halvings = [side.bit_length() - 1 for side in patch]
-    levels = max(halvings)
-    return [tuple(2 if level >= levels - count else 1 for count in halvings) for level in range(levels)]
 
 
 def build(options: Options, in_channels: int, out_channels: int, ndim: int) -> nn.Module:
@@ -114,13 +119,17 @@ def stride(options: Options, ndim: int) -> tuple[int, ...]:
 
 
 def rules(shape: tuple[int, ...], voxel: tuple[float, ...], smallest: tuple[float, ...] | None = None) -> plan.Decision:
-    """The patch by the size of the window."""
-    places = PLACES[len(shape)]
-    patch = tokens.patch_of(shape, places, LARGEST)
-    if max(patch) == 1:  # nothing to decode: the longest axes are halved once
-        patch = tuple(2 if n == max(shape) else 1 for n in shape)
-    why = f"windows of {'×'.join(map(str, shape))} cut into about {places} patches a side, of at most {LARGEST} voxels"
-    return plan.Decision({"patch": patch}, {"patch": why})
+    """The patch by the size of the window, and what lets it learn from few."""
+    made = tokens.rules(shape, PLACES[len(shape)], LARGEST)
+    if max(made.changes["patch"]) > 1:
+        return made
+    halved = tuple(2 if n == max(shape) else 1 for n in shape)  # else there is nothing to decode
+    return plan.Decision({**made.changes, "patch": halved}, made.reasons)
+
+
+def training() -> plan.Decision:
+    """As every network that attends."""
+    return tokens.training()
 
 
 def sizes(options: Options) -> tuple[Options, ...]:

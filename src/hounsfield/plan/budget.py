@@ -24,6 +24,7 @@ from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.plan import Options, Plan
 from hounsfield.data.loader import AHEAD, Loader
 from hounsfield.models import MODELS
+from hounsfield.models.parts.blocks import recompute
 from hounsfield.plan.network import network
 from hounsfield.tasks import TASKS
 
@@ -273,7 +274,9 @@ def placed(model: nn.Module, plan: Plan, device: torch.device) -> nn.Module:
 
 
 def fused(model: nn.Module, plan: Plan) -> nn.Module:
-    """What runs in the place of `model`, with the same parameters: compiled where the plan says so."""
+    """What runs in the place of `model`, with the same parameters: recomputed and compiled where the plan says so."""
+    if plan.training.recompute:
+        recompute(model)
     return torch.compile(model) if plan.training.compile else model  # type: ignore[return-value]
 
 

@@ -14,32 +14,27 @@ checkpoint is made in the host's memory; a quarter for cuDNN's workspaces and th
 from __future__ import annotations
 
 import ctypes
+import json
 import math
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-from hounsfield.core.errors import ResourceError
+from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.plan import Plan
-from hounsfield.data.augment import margin
 from hounsfield.data.cache import HELD
 from hounsfield.data.loader import AHEAD
 from hounsfield.models import MODELS
-from hounsfield.plan.blank import blank_batch, target_bytes
 from hounsfield.plan.budget import CHOSEN
-from hounsfield.plan.network import network
 from hounsfield.plan.sizes import step
-from hounsfield.tasks import TASKS, Solver
+from hounsfield.plan.trace import traced
+from hounsfield.tasks import TASKS
 
 MIB, GIB = 2**20, 2**30
 # Of the overhead on a CPU; see above.
@@ -51,7 +46,6 @@ CONTEXT = GIB // 2  # of CUDA itself
 WORKSPACE = GIB // 4
 CACHED = 0.25  # of activations and gradients
 COMFORT = 0.8  # of an accelerator's memory that is filled by choice
-BACKWARD = 1.5  # times the largest map, when the backward pass begins
 GROWTH = 4  # times the batch of the rules that an accelerator with room gets
 SMALLEST_SIDE = 16  # voxels that a smaller window keeps along an axis
 
@@ -81,23 +75,35 @@ class Memory:
 
 def predict(plan: Plan, device_type: str) -> Memory:
     """What training one network of the plan takes. device_type: "cpu", where everything counts, or an accelerator's, where
-    only its own memory does. Nothing is allocated."""
-    traced = _traced(_Key.of(plan, device_type))
-    beyond = traced.activations + traced.gradients
+    only its own memory does. Nothing is allocated.
+
+    Raises InputError UNSUPPORTED_PAIR for a network that cannot be recomputed.
+    """
+    found = traced(plan, device_type)
+    activations = found.recomputed if plan.training.recompute else found.activations
+    if activations is None:
+        raise InputError(
+            "UNSUPPORTED_PAIR",
+            "--set training.recompute",
+            found=f"{plan.network}, a network without units that could be computed again",
+            expected="false",
+            fix="--set training.recompute=false",
+        )
+    beyond = activations + found.gradients
     averages = 1 if plan.training.ema else 0
     if device_type == "cpu":
-        checkpoint = (3 + averages) * traced.weights  # model, two moments, average
+        checkpoint = (3 + averages) * found.weights  # model, two moments, average
         overhead, base, batches = PIECES + CHECKPOINT * checkpoint + int(KERNELS * beyond), _base(), AHEAD + 1
     else:
         overhead, base, batches = WORKSPACE + int(CACHED * beyond), CONTEXT, 2  # those ahead wait on the host
     return Memory(
-        weights=traced.weights,
-        gradients=traced.gradients,
-        optimiser=2 * traced.weights,
-        average=(1 + averages) * traced.weights,
-        activations=traced.activations,
+        weights=found.weights,
+        gradients=found.gradients,
+        optimiser=2 * found.weights,
+        average=(1 + averages) * found.weights,
+        activations=activations,
         overhead=overhead,
-        batches=batches * traced.batch,
+        batches=batches * found.batch,
         cases=HELD if device_type == "cpu" else 0,
         base=base,
     )
@@ -145,7 +151,8 @@ def fitted(plan: Plan, device_type: str, room: int) -> Plan:
     """The plan made to fit `room` bytes, with the reasons; what the user chose stays as it is.
 
     An accelerator's memory is filled by a larger batch, as long as a fifth of it stays free. A plan that does not fit gets, in
-    this order, a smaller batch that is accumulated, a smaller window, a smaller width; where nothing fits, the smallest of all.
+    this order, a smaller batch that is accumulated, units that are computed again, a smaller window, a smaller width; where
+    nothing fits, the smallest of all.
     """
     limit = room if device_type == "cpu" else int(COMFORT * room)
     before = predict(plan, device_type).total
@@ -186,6 +193,10 @@ def _smaller(plan: Plan, may: Callable[..., bool]) -> Iterator[tuple[dict[str, A
         batch = next(part for part in range(batch // 2, 0, -1) if product % part == 0)
         changes |= {"training.batch": batch, "training.accumulate": product // batch}
         yield dict(changes), plan.override(changes, "")
+    units = traced(plan, "cpu").recomputed is not None
+    if not plan.training.recompute and may("training.recompute") and units:
+        changes |= {"training.recompute": True}
+        yield dict(changes), plan.override(changes, "")
     strides = MODELS.load(plan.model).stride(plan.model_options, plan.ndim)
     keys = ("patch",) if plan.grid.size is None else ("patch", "grid.size")
     patch = plan.patch
@@ -219,122 +230,7 @@ def _gib(count: int) -> str:
 
 
 def _shown(value: object) -> str:
-    return str(value).replace(" ", "")
-
-
-@dataclass(frozen=True)
-class _Key:
-    """A plan as far as memory depends on it."""
-
-    text: str
-    cuda_amp: bool
-    plan: Plan = field(compare=False)
-
-    @classmethod
-    def of(cls, plan: Plan, device_type: str) -> _Key:
-        parts = {"task", "model", "ndim", "patch", "grid", "augment", "task_options", "model_options"}
-        how = plan.training
-        text = plan.model_dump_json(include=parts)
-        sizes = (len(plan.classes), len(plan.channels), how.batch, how.accumulate, how.amp)
-        return cls(f"{text} {sizes}", how.amp and device_type != "cpu", plan)
-
-
-@dataclass(frozen=True)
-class _Traced:
-    """Bytes. batch: of one batch as it is read, all its parts together."""
-
-    weights: int
-    gradients: int
-    activations: int
-    batch: int
-
-
-@lru_cache(maxsize=512)
-def _traced(key: _Key) -> _Traced:
-    """One part of one step, on tensors without storage."""
-    plan, how = key.plan, key.plan.training
-    solver = TASKS.load(plan.task).Solver(plan)
-    model, maps = _kept(key, solver, "meta", how.batch)
-    if maps is None:  # a network that wants values: two samples stand for the batch
-        few = min(2, how.batch)
-        model, some = _kept(key, solver, "cpu", few)
-        maps = [math.ceil(count * how.batch / few) for count in some or ()]
-    weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
-    gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    activations = sum(maps) + int(BACKWARD * max(maps, default=0))
-    one = math.prod(plan.patch if plan.grid.size is not None else margin(plan.patch, plan.augment))
-    sample = len(plan.channels) * 4 * one + target_bytes(plan, solver, one)
-    return _Traced(weights, gradients, activations, how.batch * how.accumulate * sample)
-
-
-def _kept(key: _Key, solver: Solver, device: str, size: int) -> tuple[nn.Module, list[int] | None]:
-    """The network, and bytes of each map that autograd keeps of one step of `size` samples; None where it gave no answer."""
-    plan, amp = key.plan, key.plan.training.amp
-    with torch.device(device):
-        model = network(plan).train()
-        own = [t.untyped_storage() for t in (*model.parameters(), *model.buffers())]
-        kept = {id(storage): storage for storage in own}  # a storage that is held keeps its id
-        maps: list[int] = []
-
-        def keep(value: Tensor) -> Tensor:
-            kept[id(value.untyped_storage())] = value.untyped_storage()
-            return value
-
-        answers = [TASKS.load(plan.task).KIND == "generator"]  # whose parts are asked, not the whole
-        model.register_forward_hook(lambda *_: answers.append(True))
-        hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value)
-        # A loss that depends on values ends the trace; what was seen so far counts.
-        with torch.enable_grad(), hooks, _AsTrained(amp, key.cuda_amp), suppress(RuntimeError):
-            for _, loss_fn in solver.steps(model, blank_batch(plan, solver, size)):
-                try:
-                    loss_fn()
-                finally:  # of several players one after the other, the step that keeps most
-                    held = [storage.nbytes() for storage in kept.values()][len(own) :]
-                    maps = max(maps, held, key=sum)
-                    kept = {id(storage): storage for storage in own}
-    return model, maps if any(answers) else None
-
-
-class _AsTrained(TorchFunctionMode):
-    """What tensors without storage do otherwise: torch.autocast to bfloat16 (active; cuda: as it does there), and attention, of
-    which the fused kernels keep no table of all pairs."""
-
-    def __init__(self, active: bool, cuda: bool) -> None:
-        super().__init__()
-        low = [f"conv{kind}{n}d" for kind in ("", "_transpose") for n in (1, 2, 3)]
-        low += ["linear", "matmul", "bmm", "baddbmm", "addmm", "scaled_dot_product_attention"]
-        full = ["group_norm", "layer_norm"] if cuda else ["avg_pool3d", "max_pool3d", "max_pool3d_with_indices"]
-        self.to = dict.fromkeys(low, torch.bfloat16) | dict.fromkeys(full, torch.float32) if active else {}
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kind, kwargs = self.to.get(getattr(func, "__name__", "")), kwargs or {}
-        if func is F.scaled_dot_product_attention:
-            func = _attention
-        if kind is None:
-            return func(*args, **kwargs)
-
-        def cast(value: Any) -> Any:
-            return value.to(kind) if isinstance(value, Tensor) and value.is_floating_point() else value
-
-        return func(*map(cast, args), **{name: cast(value) for name, value in kwargs.items()})
-
-
-def _attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    *more: Any,
-    **named: Any,
-) -> Tensor:
-    """As the fused kernel computes it, which keeps a sum for each query; with dropout a CPU has none."""
-    if not query.is_meta or query.ndim != 4 or dropout_p:
-        return F.scaled_dot_product_attention(query, key, value, attn_mask, dropout_p, *more, **named)
-    if attn_mask is not None and attn_mask.dtype == torch.bool:  # which the kernel turns into numbers
-        attn_mask = query.new_empty(attn_mask.shape)
-    out: Tensor = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, attn_mask=attn_mask)[0]
-    return out
+    return json.dumps(value, separators=(",", ":"))
 
 
 def _fields(path: Path) -> dict[str, int]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import Fingerprint, Intensity, Spread
-from hounsfield.core.plan import Augment, Class, Grid, Inference, Normalise, Options, Plan, Training
-from hounsfield.models import MODELS
+from hounsfield.core.plan import Augment, Class, Decision, Grid, Inference, Normalise, Options, Plan, Training
+from hounsfield.models import MODELS, Model
 from hounsfield.plan import generation_rules
 from hounsfield.plan.image_rules import of_images, of_views, own_grid, without_norm
 from hounsfield.plan.symmetry import NO_LAYOUT, Likeness
@@ -109,7 +109,7 @@ def decide(
         normalise=_normalise(facts, reasons),
         patch=patch,
         augment=(augment := _augment(facts, patch, grid, kind, reasons)),
-        training=_training(facts, patch, grid, kind, device, reasons),
+        training=_own(network, _training(facts, patch, grid, kind, device, reasons), reasons),
         inference=_inference(augment, grid.size is not None, reasons),
         task_options=member.Options.parse(decision.changes, "task rules"),
         model_options=options,
@@ -186,6 +186,15 @@ def _training(
     share = "no window centred on a class" if whole_image else "a third of the windows centred on a class"
     reasons["training.foreground"] = f"{share}: one holds {seen:.0%} of the median image{rarest}"
     return Training(batch=batch, lr=rate, weight_decay=decay, foreground=0.0 if whole_image else FOREGROUND, empty=empty)
+
+
+def _own(network: Model, usual: Training, reasons: dict[str, str]) -> Training:
+    """With what the network decides by itself."""
+    if not hasattr(network, "training"):
+        return usual
+    own: Decision = network.training()
+    reasons.update({f"training.{key}": why for key, why in own.reasons.items()})
+    return Training.parse({**usual.model_dump(), **own.changes}, "model rules")
 
 
 def _inference(augment: Augment, whole: bool, reasons: dict[str, str]) -> Inference:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,10 @@ from hounsfield.models.parts.adopt import Adopted
 from hounsfield.plan import memory
 from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_memory, settle, sizes, usual_precision
 from hounsfield.plan.fingerprint import fingerprint
+from hounsfield.plan.memory import GIB, Memory
 from hounsfield.plan.rules import check, decide
 from hounsfield.plan.sizes import parameters, sized
+from hounsfield.plan.trace import flops
 from hounsfield.tasks import TASKS
 from hounsfield.workflow import init
 from hounsfield.workflow.console import SILENT, Console, first_few
@@ -69,13 +71,16 @@ class Planned:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A plan, and what obeying it takes. parameters: of one network. seconds: wall-clock time by stage, in order, `train` of
-    all members together, None where it was not measured. memory: bytes, predicted, on `device`."""
+    """A plan, and what obeying it takes. parameters: of one network. flops: operations of one training step, two for a product
+    and its sum. step: seconds of it, and seconds: wall-clock time by stage, in order, `train` of all members together; None
+    where nothing was measured. memory: predicted, on `device`."""
 
     plan: Plan
     parameters: int
+    flops: int
+    step: float | None
     seconds: Mapping[str, float | None]
-    memory: int
+    memory: Memory
     device: str
 
     def to_json(self) -> dict[str, Any]:
@@ -83,8 +88,11 @@ class Proposal:
             "schema": 1,
             "plan": self.plan.model_dump(mode="json", by_alias=True),
             "parameters": self.parameters,
+            "flops_per_step": self.flops,
+            "seconds_per_step": self.step,
             "seconds": dict(self.seconds),
-            "memory_bytes": self.memory,
+            "memory_bytes": self.memory.total,
+            "memory": asdict(self.memory),
             "device": self.device,
         }
 
@@ -105,7 +113,8 @@ def propose(
     seconds: dict[str, float | None] = {str(row["name"]): round(row["end"] - row["start"], 1) for row in stages.rows}
     seconds["train"] = None if step is None else round(step * found.training.steps * found.members.count, 1)
     seconds["evaluate and report"] = None if step is None else round(settled.kept, 1)
-    return Proposal(found, parameters(found), seconds, memory.predict(found, device.type).total, device.type)
+    taken = memory.predict(found, device.type)
+    return Proposal(found, parameters(found), flops(found), step, seconds, taken, device.type)
 
 
 def save(proposal: Proposal, path: Path, *, overwrite: bool = False) -> None:
@@ -317,6 +326,24 @@ def show(proposal: Proposal) -> RenderableType:
     said = [
         f"{plan.task} with {plan.network}: {networks} of {proposal.parameters / 1e6:.2f} million parameters, {length}",
         "time: " + ", ".join(f"{k} {'not measured' if v is None else f'{v:.0f} s'}" for k, v in proposal.seconds.items()),
-        f"memory: {proposal.memory / 2**30:.2f} GiB predicted on {proposal.device}",
+        f"work: {_short(proposal.flops)}FLOP a step"
+        + ("" if proposal.step is None else f", {proposal.step:.3g} s measured on {proposal.device}"),
+        f"memory: {proposal.memory.total / GIB:.2f} GiB predicted on {proposal.device}: {_shares(proposal.memory)}",
     ]
     return Group(*(Text(line) for line in said), Text(), table)
+
+
+def _short(number: int) -> str:
+    """Such as "38.2 G"."""
+    for power, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M")):
+        if number >= 10**power:
+            return f"{number / 10**power:.3g} {prefix}"
+    return f"{number:,} "
+
+
+def _shares(taken: Memory) -> str:
+    """What takes it, in GiB."""
+    parts = {"weights": taken.weights, "gradients": taken.gradients, "optimiser": taken.optimiser + taken.average}
+    parts["activations"] = taken.activations
+    rest = taken.total - sum(parts.values())
+    return ", ".join(f"{name} {count / GIB:.2f}" for name, count in {**parts, "the rest": rest}.items())

@@ -151,8 +151,8 @@ def refuse_existing(root: str | Path, overwrite: bool) -> None:
 
 
 def load_weights(model: nn.Module, path: Path) -> nn.Module:
-    """`model` with the weights of a safetensors file. Raises InputError BAD_WEIGHTS naming the first keys that do not fit,
-    UNSAFE_FILE for a pickle."""
+    """`model` with the weights of a safetensors file. Raises InputError BAD_WEIGHTS naming how many keys do not fit and the
+    first, UNSAFE_FILE for a pickle."""
     tensors = read_tensors(path)
     want = model.state_dict()
     wrong = [
@@ -164,8 +164,12 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
     foreign = [k for k in tensors if k not in want]
     if wrong or lacking or foreign:
         first = "; ".join(
-            f"{what} {', '.join(keys[:3])}"
-            for what, keys in (("missing", lacking), ("unknown", foreign), ("of other shape", wrong))
+            f"{what} {len(keys)} of {count} such as {', '.join(keys[:3])}"
+            for what, keys, count in (
+                ("missing", lacking, len(want)),
+                ("unknown", foreign, len(tensors)),
+                ("of other shape", wrong, len(want)),
+            )
             if keys
         )
         raise InputError("BAD_WEIGHTS", path, found=first, expected="the plan's model", fix="use the weights of this run")

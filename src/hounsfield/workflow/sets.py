@@ -25,9 +25,9 @@ from hounsfield.tasks.parts.drawing import mosaic
 from hounsfield.tasks.parts.judges import Judge
 from hounsfield.tasks.parts.sets import Comparison, Part, compare
 from hounsfield.workflow.console import Console, track
-from hounsfield.workflow.wishes import geometry_of
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.run import Run
+from hounsfield.workflow.wishes import geometry_of
 
 SEED: Final = 1  # of the images that are measured
 MOST: Final = 5000  # images of a set that are compared,

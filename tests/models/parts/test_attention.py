@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,10 +59,7 @@ def test_it_is_torch_s_own_and_so_are_its_gradients(dtype: torch.dtype, kind: st
     its = None if mask is None else ~mask if mask.dtype == torch.bool else mask
     if its is not None and its.ndim == 4:
         its = its.flatten(0, 1)
-    results = []
-    for inputs in ((x.clone(), memory.clone()), (x.clone(), memory.clone())):
-        results.append([t.requires_grad_() for t in inputs])
-    (a, b), (c, d) = results
+    a, b, c, d = (t.clone().requires_grad_() for t in (x, memory, x, memory))
     out, weights = ours.with_weights(a, None if memory_length is None else b, mask)
     expected, expected_weights = theirs(c, d if memory_length else c, d if memory_length else c, attn_mask=its,
                                         average_attn_weights=False)  # fmt: skip
@@ -104,7 +102,7 @@ def test_a_query_that_may_attend_nowhere_hears_nothing(boolean: bool) -> None:
     assert weights[:, :, 2].abs().max() == 0
     torch.testing.assert_close(out[:, 2], ours.out.bias.expand(1, -1))
     torch.testing.assert_close(ours(x, mask=given), out, atol=1e-6, rtol=1e-5)
-    out.sum().backward()
+    torch.autograd.backward(out.sum())
     assert x.grad is not None
     assert torch.isfinite(x.grad).all()
 
@@ -141,11 +139,14 @@ def test_a_mask_that_could_mean_something_else_is_refused(mask: Tensor) -> None:
 
 def test_the_fused_kernel_runs_unless_weights_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, _ = pair()
-    calls = []
+    calls: list[int] = []
     real = nn.functional.scaled_dot_product_attention
-    monkeypatch.setattr(
-        "torch.nn.functional.scaled_dot_product_attention", lambda *a, **k: calls.append(1) or real(*a, **k)
-    )
+
+    def counted(*values: Any, **named: Any) -> Tensor:
+        calls.append(1)
+        return real(*values, **named)
+
+    monkeypatch.setattr("torch.nn.functional.scaled_dot_product_attention", counted)
     x = torch.randn(1, 7, WIDTH)
     plain = ours(x)
     assert len(calls) == 1
@@ -237,7 +238,7 @@ def test_a_block_that_begins_without_places_treats_all_alike_and_can_learn_them(
     x, order = torch.randn(1, HEAD, 4, 5), torch.randperm(20)
 
     def shuffled(y: Tensor) -> Tensor:
-        return y.flatten(2)[..., order].unflatten(2, (4, 5))
+        return y.flatten(2)[..., order].reshape(1, -1, 4, 5)
 
     assert not torch.allclose(block(shuffled(x)), shuffled(block(x)), atol=1e-3)
     begin_without_places(block)

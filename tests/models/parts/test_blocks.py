@@ -90,3 +90,45 @@ def test_initial_weights_keep_the_variance_of_what_follows_a_relu() -> None:
     assert up(x).var().item() == pytest.approx(1, rel=0.1)
     assert conv.bias is not None
     assert conv.bias.abs().max() == 0
+
+
+@pytest.mark.parametrize("model", ["unet", "resnet", "vit", "swin", "hybrid", "restormer"])
+def test_what_is_computed_again_gives_the_same_gradients_and_keeps_fewer_maps(model: str) -> None:
+    from hounsfield.models import MODELS
+
+    member = MODELS.load(model)
+    options = member.sizes(member.Options())[-1]
+    if "drop_path" in type(options).model_fields:  # what is left out is left out the second time, too
+        options = options.model_copy(update={"drop_path": 0.3})
+    x = torch.randn(4, 1, *(2 * max(16, s) for s in member.stride(options, 2)))
+    results = []
+    for again in (False, True):
+        torch.manual_seed(0)
+        network = member.build(options, 1, 2, 2).train()
+        if again:
+            blocks.recompute(network)
+        kept: dict[int, int] = {}
+
+        def keep(value: torch.Tensor, kept: dict[int, int] = kept) -> torch.Tensor:
+            kept[value.untyped_storage().data_ptr()] = value.untyped_storage().nbytes()
+            return value
+
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value):
+            out = network(x)
+        maps = out if isinstance(out, tuple) else (out,)
+        torch.autograd.backward(torch.stack([m.square().mean() for m in maps]).sum())
+        results.append((maps[0].detach(), [p.grad for p in network.parameters()], sum(kept.values())))
+    (plain, grads, most), (same, others, least) = results
+    assert torch.equal(plain, same)
+    for one, other in zip(grads, others, strict=True):
+        torch.testing.assert_close(one, other)
+    assert least < most
+    assert blocks.units(network)
+
+
+def test_units_lie_in_no_other() -> None:
+    row = blocks.in_a_row(PLAIN, blocks.ResidualBlock, 1, 4, (3, 3), (1, 1), 2)
+    assert blocks.units(nn.Sequential(nn.ReLU(), row)) == [row]
+    assert len(blocks.units(nn.Sequential(*row.children()))) == 2
+    assert blocks.units(nn.Conv2d(1, 1, 1)) == []

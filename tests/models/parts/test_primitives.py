@@ -84,5 +84,6 @@ def test_attention_is_a_mean_of_values_weighed_by_the_softmax_of_scaled_products
     for row in range(5):
         each = np.exp([float(q[row] @ key) / np.sqrt(8) for key in k])
         expected[row] = (each / each.sum()) @ v
-    found = F.scaled_dot_product_attention(*(torch.from_numpy(a)[None, None] for a in (q, k, v)))[0, 0]
+    query, key, value = (torch.from_numpy(a)[None, None] for a in (q, k, v))
+    found = F.scaled_dot_product_attention(query, key, value)[0, 0]
     np.testing.assert_allclose(found.numpy(), expected, atol=1e-12)

@@ -58,7 +58,7 @@ def test_any_size_tells_places_apart(ndim: int, positions: str) -> None:
     (told,) = encoder(x)
     assert told.shape == (1, 3 + math.prod(places), 32)
     assert encoder.maps(told, x.shape[2:]).shape == (1, 32, *places)
-    torch.testing.assert_close(encoder.maps(told, x.shape[2:])[0, :, *(0,) * (ndim - 1), 1], told[0, 3 + 1])
+    torch.testing.assert_close(encoder.maps(told, x.shape[2:])[0].flatten(1)[:, 1], told[0, 3 + 1])
     # The same patches elsewhere: attention alone would not see it.
     moved = x.roll(4, dims=2)
     (other,) = encoder(moved)
@@ -110,3 +110,29 @@ def test_sides_for_another_dimension_are_refused() -> None:
     assert tokens.sides((1, 8, 8), 3) == (1, 8, 8)
     with pytest.raises(InputError, match=r"BAD_PLAN model_options.patch: found \[8, 8\] in 3D, expected 1 or 3 numbers"):
         tokens.sides((8, 8), 3)
+
+
+def test_short_sides_of_a_patch_are_halved_last() -> None:
+    assert tokens.steps((2, 8, 8)) == [(1, 2, 2), (1, 2, 2), (2, 2, 2)]
+    assert tokens.steps((1, 4)) == [(1, 2), (1, 2)]
+    assert tokens.steps((1, 1)) == []
+
+
+@pytest.mark.parametrize("cut", ["patch", "conv"])
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_patches_hear_of_their_neighbours_where_convolutions_cut_them(ndim: int, cut: str) -> None:
+    torch.manual_seed(0)
+    encoder = Encoder(1, 32, (4,) * ndim, (1,), cut=cut)  # type: ignore[arg-type]
+    x = torch.randn(1, 1, *(8,) * ndim)
+    other = x.clone()
+    other[..., 3] += 1  # the last column of the first patch
+    with torch.no_grad():
+        changed = (encoder.embed(x) - encoder.embed(other)).abs().amax(dim=1)[0]
+    assert bool((changed[..., 0] > 0).all())
+    assert bool((changed[..., 1] > 1e-6).any()) is (cut == "conv")
+
+
+def test_every_member_that_attends_trains_by_rules_of_its_own() -> None:
+    own = tokens.training()
+    assert set(own.reasons) == set(own.changes)
+    assert own.changes["lr"] < 2e-3

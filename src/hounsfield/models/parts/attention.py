@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hounsfield.models.parts.blocks import CONV
+from hounsfield.models.parts.blocks import CONV, Unit
+from hounsfield.models.parts.depth import DropPath
 
 HEAD = 32  # channels of one head
 WIDER = 4  # times the channels between the two layers after attention
@@ -89,11 +90,9 @@ class MultiHeadAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout).transpose(1, 2).flatten(2)
 
-    def _heads(
-        self, q: Tensor, k: Tensor, v: Tensor, turn: tuple[Tensor, Tensor] | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def _heads(self, q: Tensor, k: Tensor, v: Tensor, turn: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
         """(B, heads, length, d) of each."""
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (q, k, v))
+        q, k, v = (part.reshape(*part.shape[:2], self.heads, -1).transpose(1, 2) for part in (q, k, v))
         return (q, k, v) if turn is None else (turned(q, *turn), turned(k, *turn), v)
 
     def _weighed(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -174,26 +173,30 @@ class WindowAttention(nn.Module):
         return told
 
 
-class AttentionBlock(nn.Module):
-    """(B, C, *s) -> the same: place, attention, two layers, each beside a shortcut and normed before it (Xiong, ICML 2020)."""
+class AttentionBlock(Unit):
+    """(B, C, *s) -> the same: place, attention, two layers, each beside a shortcut and normed before it (Xiong, ICML 2020).
 
-    def __init__(self, channels: int, window: Sequence[int], shift: bool) -> None:
+    drop: part of the samples for which a training step leaves out attention, and part for which the layers.
+    """
+
+    def __init__(self, channels: int, window: Sequence[int], shift: bool, drop: float = 0.0) -> None:
         super().__init__()
         self.place = CONV[len(window)](channels, channels, 3, padding=1, groups=channels)
         self.first, self.second = nn.LayerNorm(channels), nn.LayerNorm(channels)
         self.attention = WindowAttention(channels, window, shift)
         self.layers = two_layers(channels)
+        self.drop = DropPath(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         x = (x + self.place(x)).movedim(1, -1)
-        x = x + self.attention(self.first(x))
-        out: Tensor = (x + self.layers(self.second(x))).movedim(-1, 1)
+        x = x + self.drop(self.attention(self.first(x)))
+        out: Tensor = (x + self.drop(self.layers(self.second(x)))).movedim(-1, 1)
         return out
 
 
-def attention_blocks(channels: int, window: Sequence[int], count: int) -> list[AttentionBlock]:
-    """`count` of them, of which every second has its windows displaced."""
-    return [AttentionBlock(channels, window, shift=bool(number % 2)) for number in range(count)]
+def attention_blocks(channels: int, window: Sequence[int], drops: Sequence[float]) -> list[AttentionBlock]:
+    """One for each of `drops`, of which every second has its windows displaced."""
+    return [AttentionBlock(channels, window, bool(number % 2), drop) for number, drop in enumerate(drops)]
 
 
 def begin_without_places(network: nn.Module) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 Layer = Callable[..., nn.Module]
 
@@ -108,7 +110,11 @@ class Shrink(nn.Module):
         return pool(x, window, window, ceil_mode=True, count_include_pad=False)
 
 
-class ResidualBlock(nn.Module):
+class Unit(nn.Module):
+    """What may forget the maps inside it in a training step, and compute them again on the way back (see `recompute`)."""
+
+
+class ResidualBlock(Unit):
     """Two convolutions beside a shortcut, activation after their sum (He 2016, figure 5 left).
 
     Where the shape changes, the shortcut averages over the stride and then projects, so that no voxel is skipped
@@ -136,6 +142,10 @@ class ResidualBlock(nn.Module):
 Block = type[ConvBlock] | type[ResidualBlock]
 
 
+class Row(nn.Sequential, Unit):
+    """Blocks one after another, as one level of a network."""
+
+
 def in_a_row(
     style: Style,
     block: Block,
@@ -148,7 +158,21 @@ def in_a_row(
     """`count` blocks, of which the first takes the step."""
     layers = [block(style, in_channels, width, kernel, step)]
     layers += [block(style, width, width, kernel, (1,) * len(kernel)) for _ in range(count - 1)]
-    return nn.Sequential(*layers)
+    return Row(*layers)
+
+
+def units(network: nn.Module) -> list[Unit]:
+    """Those of the network that lie in no other, in order."""
+    if isinstance(network, Unit):
+        return [network]
+    return [unit for part in network.children() for unit in units(part)]
+
+
+def recompute(network: nn.Module) -> None:
+    """From now on a training step keeps of every unit what it is given, and computes the rest a second time for the gradients
+    (Chen et al., "Training deep nets with sublinear memory cost", 2016): the same numbers for one more forward pass."""
+    for unit in units(network):
+        unit.forward = partial(checkpoint, unit.forward, use_reentrant=False)
 
 
 def initialise(network: nn.Module) -> None:

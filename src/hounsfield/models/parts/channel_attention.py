@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hounsfield.models.parts.blocks import CONV
+from hounsfield.models.parts.blocks import CONV, Unit
 
 HEAD = 16  # channels of one head
 
@@ -64,7 +64,7 @@ class GatedLayers(nn.Module):
         return out
 
 
-class ChannelBlock(nn.Module):
+class ChannelBlock(Unit):
     """(B, C, *s) -> the same: attention and gated layers, each beside a shortcut and normed before it."""
 
     def __init__(self, channels: int, wider: float, ndim: int) -> None:

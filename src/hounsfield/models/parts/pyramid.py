@@ -143,17 +143,21 @@ def rules(shape: Sequence[int], voxel: Sequence[float], smallest: Sequence[float
     which boxes are drawn, the coarsest of whose places the smallest usual box holds PLACES along each axis."""
     strides = halvings(shape, voxel)
     strides += [(1,) * len(shape)] * (2 - len(strides))
-    reasons = {"strides": f"windows of {'×'.join(map(str, shape))} halved while an axis keeps {SMALLEST_SIDE} voxels"}
+    why = f"windows of {'×'.join(map(str, shape))} halved while an axis keeps {SMALLEST_SIDE} voxels"
+    finest, because = first_level(strides, smallest)
+    return Decision({"strides": strides, "finest": finest}, {"strides": why, "finest": because})
+
+
+def first_level(strides: Sequence[tuple[int, ...]], smallest: Sequence[float] | None) -> tuple[int, str]:
+    """Number of the first level on which boxes are drawn, and why: see `rules`."""
     finest = latest = max(1, min(COARSEST_START, len(strides) - 1))
-    reasons["finest"] = f"boxes on the levels from number {finest} on, as nothing is known of their sizes"
-    if smallest is not None:
-        finest, reach = 1, [1.0] * len(shape)
-        for level, step in enumerate(strides[:latest], start=1):
-            reach = [r * s for r, s in zip(reach, step, strict=True)]
-            if all(r == 1 or PLACES * r <= s for r, s in zip(reach, smallest, strict=True)):
-                finest = level
-        small = "×".join(f"{s:.0f}" for s in smallest)
-        reasons["finest"] = (
-            f"a box of {small} voxels, as the smallest tenth, holds {PLACES:g} places a side where a level has them"
-        )
-    return Decision({"strides": strides, "finest": finest}, reasons)
+    if smallest is None:
+        return finest, f"boxes on the levels from number {finest} on, as nothing is known of their sizes"
+    finest, reach = 1, [1.0] * len(smallest)
+    for level, step in enumerate(strides[:latest], start=1):
+        reach = [r * s for r, s in zip(reach, step, strict=True)]
+        if all(r == 1 or PLACES * r <= s for r, s in zip(reach, smallest, strict=True)):
+            finest = level
+    small = "×".join(f"{s:.0f}" for s in smallest)
+    why = f"a box of {small} voxels, as the smallest tenth, holds {PLACES:g} places a side where a level has them"
+    return finest, why

@@ -7,27 +7,43 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from hounsfield.core.errors import InputError
-from hounsfield.models.parts.blocks import CONV, CONV_TRANSPOSE, ConvBlock, Style, in_a_row, initialise
+from hounsfield.models.parts.blocks import CONV, CONV_TRANSPOSE, ConvBlock, Style, in_a_row, initialise, instance_norm
+
+Norm = Literal["instance", "none"]
+
+
+def _leaky() -> nn.Module:
+    return nn.LeakyReLU(0.01, inplace=True)
+
+
+# none: where images are the output, nothing is scaled or added before the last layer, so that twice the input gives twice the
+# output (Mohan et al., "Robust and interpretable blind image denoising via bias-free CNNs", ICLR 2020).
+STYLES: dict[Norm, Style] = {
+    "instance": Style(CONV, instance_norm, _leaky),
+    "none": Style(CONV, lambda _: nn.Identity(), _leaky),
+}
 
 
 class UShape(nn.Module):
     """(B, C, *spatial) -> (B, K, *spatial) scores without softmax; every size a multiple of the axis's whole stride.
 
-    stem: before the finest level. encoder: the levels, fine to coarse, each of which takes the step to itself. widths, kernels:
-    channels and kernel of each level. steps: from each level to the next. decoder_blocks: convolutions of each level on the way
-    up. In training mode with deep supervision, a tuple of the maps of all levels on the way up, fine to coarse.
+    norm: of all convolutions, as in STYLES. stem: before the finest level. encoder: the levels, fine to coarse, each of which
+    takes the step to itself. widths, kernels: channels and kernel of each level. steps: from each level to the next.
+    decoder_blocks: convolutions of each level on the way up. In training mode with deep supervision, a tuple of the maps of all
+    levels on the way up, fine to coarse.
     Raises ValueError for a size that is no such multiple, or that leaves the coarsest level a single voxel, where instance
     normalisation would erase all that was seen.
     """
 
     def __init__(
         self,
-        style: Style,
+        norm: Norm,
         stem: nn.Module,
         encoder: Sequence[nn.Module],
         widths: Sequence[int],
@@ -49,10 +65,12 @@ class UShape(nn.Module):
         for number in reversed(range(len(steps))):
             step, width = steps[number], widths[number]
             self.up.append(CONV_TRANSPOSE[ndim](widths[number + 1], width, step, step, bias=False))
-            self.decoder.append(in_a_row(style, ConvBlock, 2 * width, width, kernels[number], ones, decoder_blocks))
+            self.decoder.append(in_a_row(STYLES[norm], ConvBlock, 2 * width, width, kernels[number], ones, decoder_blocks))
         heads = len(steps) if deep_supervision else 1
         self.heads = nn.ModuleList(CONV[ndim](width, out_channels, 1) for width in widths[:heads])
         initialise(self)
+        if norm == "none":
+            begin_unchanged(self.heads)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         sizes = tuple(x.shape[2:])
@@ -72,6 +90,13 @@ class UShape(nn.Module):
             return tuple(head(m) for head, m in zip(self.heads, reversed(maps), strict=True))
         out: Tensor = self.heads[0](x)
         return out
+
+
+def begin_unchanged(heads: nn.Module) -> None:
+    """First weights of the last layers where the output is a change of the input: near none, whatever the depth."""
+    for module in heads.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d):
+            nn.init.normal_(module.weight, std=1e-3)
 
 
 def steps_of(strides: Sequence[tuple[int, ...]], ndim: int) -> list[tuple[int, ...]]:
