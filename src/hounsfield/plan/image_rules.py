@@ -6,10 +6,9 @@ import numpy as np
 
 from hounsfield.core.fingerprint import Fingerprint
 from hounsfield.core.plan import Augment, Decision, Grid, Normalise, Options, Plan, Player
-from hounsfield.models import MODELS
 
 RATE = (1e-3, 1e-4)  # peak of the cycle, and weight decay; not measured yet against others
-RATE_OF_VIEWS = {"dense": (1e-3, 5e-2), "vector": (5e-4, 5e-2)}  # the same of pretraining, by what the network gives
+RATE_OF_VIEWS = (1e-3, 5e-2)  # the same of pretraining
 BETAS = (0.9, 0.95)  # of AdamW
 WIDEST = (-(2.0**15), 2.0**15 - 1)  # what a CT can hold
 
@@ -64,7 +63,7 @@ def of_images(plan: Plan, facts: Fingerprint) -> Plan:
 def of_views(plan: Plan) -> Plan:
     """The plan with images moved and zoomed, but not recoloured, which was seen to be of no use (He et al., "Masked
     autoencoders are scalable vision learners", CVPR 2022, table 1e); weight decay and betas are theirs."""
-    rate, decay = RATE_OF_VIEWS.get(MODELS.load(plan.model).OUTPUT, RATE_OF_VIEWS["dense"])
+    rate, decay = RATE_OF_VIEWS
     still = {"noise": 0.0, "blur": 0.0, "gamma": 0.0, "contrast": 0.0, "brightness": 0.0, "low_resolution": 0.0, "elastic": 0.0}
     how = {"lr": rate, "weight_decay": decay, "foreground": 0.0, "empty": None, "players": {"model": Player(betas=BETAS)}}
     why = {

@@ -88,10 +88,11 @@ class MaskedTokens(nn.Module):
         narrow = max(UNIT, wide // 2 // UNIT * UNIT)
         self.network = network
         self.share = share
+        self.value = nn.Parameter(torch.zeros(1, channels, *[1] * len(patch)))
         self.head = narrow // heads(narrow)  # channels of a head
         self.bridge = nn.Linear(wide, narrow)
         self.token = nn.Parameter(torch.zeros(1, 1, narrow))
-        self.blocks = nn.ModuleList(TransformerBlock(narrow, 0.0) for _ in range(DECODER))
+        self.blocks = nn.ModuleList(TransformerBlock(narrow, 0.0, 0.0) for _ in range(DECODER))
         self.norm = nn.LayerNorm(narrow)
         self.out = nn.Linear(narrow, channels * math.prod(patch))
         nn.init.trunc_normal_(self.token, std=SPREAD)
@@ -106,7 +107,8 @@ class MaskedTokens(nn.Module):
         cells = hidden[:, 0][(slice(None), *(slice(None, None, p) for p in encoder.patch))].flatten(1)
         order = cells.to(torch.uint8).argsort(dim=1, stable=True)  # what is visible comes first
         visible = order[:, : count - hidden_of(count, self.share)]
-        told: Tensor = encoder(x, visible)[-1]
+        # Where convolutions cut the patches, they see beyond one.
+        told: Tensor = encoder(torch.where(hidden, self.value, x), visible)[-1]
         known = self.bridge(told[:, encoder.places_from :])
         lacking = self.token.to(known.dtype).expand(len(x), count - visible.shape[1], -1)
         back = order.argsort(dim=1)[..., None].expand(-1, -1, known.shape[2])
