@@ -22,10 +22,11 @@ for part in ("min", "median", "max"):
 
 
 def with_weights(task: str = "segmentation", model: str | None = None, **training: Any) -> Plan:
-    width = {"unet": 8, "vit": 32, "resnet": 8}.get(model or "unet")
     changes: dict[str, Any] = {"training.init": "there", **{f"training.{key}": value for key, value in training.items()}}
-    if width:
+    if (width := {"unet": 8, "vit": 32, "resnet": 8}.get(model or "unet")) is not None:
         changes["model_options.width"] = width
+    if model == "vit":
+        changes["model_options.cut"] = "patch"
     return plan(facts(**FLAT), task, model).override(changes, "test")
 
 

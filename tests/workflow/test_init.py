@@ -179,6 +179,11 @@ def test_weights_of_a_network_that_cannot_do_the_task_are_refused(filled: Run, c
         train(classed, tmp_path / "run", Options(budget="1steps", device="cpu", init=str(filled.root)))
 
 
+def test_a_plan_of_pretraining_is_obeyed_on_labelled_images(filled: Run, phantoms: Path, tmp_path: Path) -> None:
+    again = train(phantoms, tmp_path / "again", Options(plan=filled.root / "plan.json", device="cpu"))
+    assert all(torch.equal(value, weights(again)[name]) for name, value in weights(filled).items())
+
+
 def test_a_payload_is_refused_before_the_data_are_read(tmp_path: Path) -> None:
     (tmp_path / "w.pt").write_bytes(pickle.dumps(print, protocol=2))
     with pytest.raises(InputError, match=r"UNSAFE_FILE .*w.pt"):

@@ -103,7 +103,8 @@ def task_of(dataset: Dataset, options: Options) -> str | None:
     if options.task is None and options.plan is not None:
         planned = read_plan(options.plan).task
         boxes_of_masks = planned == "detection" and dataset.kind == "segmentation"
-        if dataset.kind is None or planned == "generation" or boxes_of_masks:
+        of_images = planned == "generation" or getattr(TASKS.load(planned), "TRUTH", "labels") != "labels"
+        if dataset.kind is None or of_images or boxes_of_masks:
             return planned
     return options.task or dataset.kind
 
