@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
@@ -254,4 +254,4 @@ def _of_timm(where: str) -> Source:
             expected=f"{FILE} from its publisher",
             fix="try again with a network, or name a file that you have",
         ) from error
-    return replace(Source(where, read_tensors(Path(file))), model=f"{TIMM}{architecture}")
+    return Source(where, read_tensors(Path(file)), model=f"{TIMM}{architecture}")
