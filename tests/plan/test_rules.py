@@ -11,7 +11,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.fingerprint import ClassFacts, Fingerprint, Intensity, Spread
 from hounsfield.core.plan import Class, Plan
 from hounsfield.models import MODELS
-from hounsfield.plan.rules import decide
+from hounsfield.plan.rules import check, decide
 
 
 def facts(**changes: Any) -> Fingerprint:
@@ -213,3 +213,25 @@ def test_cases_without_a_box_are_at_most_half_of_what_is_seen(empty: int, share:
     assert made.reasons.get("training.empty", "").startswith(f"{empty} of 100 cases have no box" if share else "")
     assert ("training.empty" in made.reasons) is (share is not None)
     assert plan(facts(empty_masks=95)).training.empty is None  # masks: windows are centred on a class instead
+
+
+@pytest.mark.parametrize(
+    ("task", "model", "whole"), [("classification", "vit", True), ("classification", "swin", True), ("segmentation", "unetr", False)]
+)
+def test_images_smaller_than_the_patch_of_a_transformer_are_refused(task: str, model: str, whole: bool) -> None:
+    classes = tuple(ClassFacts(value=k + 1, name=f"c{k}", cases=50, fraction=0.1) for k in range(2))
+    made = plan(facts(classes=classes), task, model)
+    check(made)
+    with pytest.raises(InputError, match=r"BAD_PLAN patch: .*expected multiples of \[128, 128, 128\]") as caught:
+        check(made.override({"model_options.patch": [128]}, "set"))
+    side = "[128,128,128]"
+    assert str(caught.value).endswith(f"fix: --set patch={side}" + (f" --set grid.size={side}" if whole else ""))
+
+
+def test_what_a_network_decides_of_its_training_is_in_the_plan_with_its_reason() -> None:
+    classes = tuple(ClassFacts(value=k + 1, name=f"c{k}", cases=50, fraction=0.1) for k in range(2))
+    usual, own = (plan(facts(classes=classes), "classification", model) for model in ("resnet", "vit"))
+    decided = MODELS.load("vit").training()  # type: ignore[attr-defined]
+    assert own.training == usual.training.model_copy(update=dict(decided.changes))
+    for key, why in decided.reasons.items():
+        assert own.reasons[f"training.{key}"] == why != usual.reasons.get(f"training.{key}")

@@ -87,5 +87,6 @@ def training() -> plan.Decision:
 
 
 def sizes(options: Options) -> tuple[Options, ...]:
-    """Swin-T, two thirds and a third of its width."""
-    return tuple(options.model_copy(update={"width": width}) for width in (96, 64, 32))
+    """Swin-T, two thirds and a third of its width, with as much narrower a pyramid."""
+    wide = ((96, 96), (64, 64), (32, 32))
+    return tuple(options.model_copy(update={"width": width, "channels": channels}) for width, channels in wide)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from hounsfield.core import plan
 from hounsfield.core.errors import InputError
 from hounsfield.models.parts import stems, tokens, ushape
-from hounsfield.models.parts.blocks import CONV, CONV_TRANSPOSE, ConvBlock, initialise
+from hounsfield.models.parts.blocks import CONV, CONV_TRANSPOSE, ConvBlock, in_a_row, initialise
 from hounsfield.models.parts.tokens import UNIT, Encoder
 
 OUTPUT: Literal["dense"] = "dense"
@@ -89,7 +89,7 @@ class UNETR(nn.Module):
                 rest = tuple(math.prod(step[axis] for step in steps[level:]) for axis in range(ndim))
                 self.skips.append(CONV_TRANSPOSE[ndim](options.width, widths[level], rest, rest, bias=False))
             self.up.append(CONV_TRANSPOSE[ndim](above, widths[level], steps[level], steps[level], bias=False))
-            self.decoder.append(ConvBlock(style, 2 * widths[level], widths[level], threes, ones))
+            self.decoder.append(in_a_row(style, ConvBlock, 2 * widths[level], widths[level], threes, ones, 1))
             above = widths[level]
         self.head = CONV[ndim](above, out_channels, 1)
         for part in (self.stem, self.skips, self.up, self.decoder, self.head):

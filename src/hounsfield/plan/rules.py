@@ -136,26 +136,32 @@ def _named(options: type[Options], model: str, name: str, reasons: dict[str, str
 def check(plan: Plan) -> None:
     """Raises InputError UNSUPPORTED_PAIR for a network that cannot do it, BAD_PLAN for values that exclude each other, or as
     `generation_rules.check` does."""
-    task, model = TASKS.load(plan.task), MODELS.load(plan.model)
-    if model.OUTPUT not in outputs(task):
-        raise InputError(
-            "UNSUPPORTED_PAIR",
-            f"--model {plan.model}",
-            found=f"a {model.OUTPUT} output",
-            expected=f"a {' or '.join(outputs(task))} output for {plan.task}",
-            fix=f"--model {task.MODEL}",
-        )
-    if task.KIND == "generator":
+    check_pair(plan.task, plan.model)
+    if TASKS.load(plan.task).KIND == "generator":
         generation_rules.check(plan)
-    multiple = model.stride(plan.model_options, plan.ndim)
+    multiple = MODELS.load(plan.model).stride(plan.model_options, plan.ndim)
     if any(p % m for p, m in zip(plan.patch, multiple, strict=True)):
-        nearest = [max(m, round(p / m) * m) for p, m in zip(plan.patch, multiple, strict=True)]
+        nearest = str([max(m, round(p / m) * m) for p, m in zip(plan.patch, multiple, strict=True)]).replace(" ", "")
+        whole = "" if plan.grid.size is None else f" --set grid.size={nearest}"
         raise InputError(
             "BAD_PLAN",
             "patch",
             found=f"{list(plan.patch)} beside the strides of the network",
             expected=f"multiples of {list(multiple)}",
-            fix=f"--set patch={nearest}",
+            fix=f"--set patch={nearest}{whole}",
+        )
+
+
+def check_pair(task: str, model: str) -> None:
+    """Raises InputError UNSUPPORTED_PAIR for a model that gives what the task cannot use, UNKNOWN_MEMBER."""
+    member, network = TASKS.load(task), MODELS.load(model)
+    if network.OUTPUT not in outputs(member):
+        raise InputError(
+            "UNSUPPORTED_PAIR",
+            f"--model {model}",
+            found=f"a {network.OUTPUT} output",
+            expected=f"a {' or '.join(outputs(member))} output for {task}",
+            fix=f"--model {member.MODEL}",
         )
 
 

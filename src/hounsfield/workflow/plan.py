@@ -19,7 +19,7 @@ from hounsfield.data.loader import Loader
 from hounsfield.data.split import Split
 from hounsfield.models.parts.adopt import Adopted
 from hounsfield.plan import memory
-from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_memory, settle, sizes, usual_precision
+from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_memory, measure, settle, sizes, usual_precision
 from hounsfield.plan.fingerprint import fingerprint
 from hounsfield.plan.memory import GIB, Memory
 from hounsfield.plan.rules import check, decide
@@ -46,6 +46,7 @@ PICTURED_CASES = 5  # that the report predicts anew
 REPORT_SECONDS = 6.0  # kept for intervals, pictures and the report, which took 2 to 3 on two cores
 SETS_SECONDS = 10.0  # kept for what compares sets of images
 DEFAULT_BUDGET = "10m"
+FORECAST = 10.0  # seconds above which one step alone is timed, where the time decides nothing
 
 
 @dataclass(frozen=True)
@@ -72,13 +73,13 @@ class Planned:
 @dataclass(frozen=True)
 class Proposal:
     """A plan, and what obeying it takes. parameters: of one network. flops: operations of one training step, two for a product
-    and its sum. step: seconds of it, and seconds: wall-clock time by stage, in order, `train` of all members together; None
-    where nothing was measured. memory: predicted, on `device`."""
+    and its sum. step: seconds of it, as measured. seconds: wall-clock time by stage, in order, `train` of all members together,
+    None where nothing was measured. memory: predicted, on `device`."""
 
     plan: Plan
     parameters: int
     flops: int
-    step: float | None
+    step: float
     seconds: Mapping[str, float | None]
     memory: Memory
     device: str
@@ -108,11 +109,15 @@ def propose(
     source = init.read(init.asked(options))
     with stages.stage("read"):
         ready = open_ready(data, options, console)
-    settled = make_plan(ready, options, budget, device, stages, console, source).settled
+    planned = make_plan(ready, options, budget, device, stages, console, source)
+    settled = planned.settled
     found, step = settled.plan, settled.step
+    if step is None:  # a number of steps was asked for, of which a few say how long they take
+        with stages.stage("measure"), memory_guard("training", smaller_batch(found)):
+            step = measure(found, planned.loader(found, ready.split.of_fold(0)), device, FORECAST).seconds
     seconds: dict[str, float | None] = {str(row["name"]): round(row["end"] - row["start"], 1) for row in stages.rows}
-    seconds["train"] = None if step is None else round(step * found.training.steps * found.members.count, 1)
-    seconds["evaluate and report"] = None if step is None else round(settled.kept, 1)
+    seconds["train"] = round(step * found.training.steps * found.members.count, 1)
+    seconds["evaluate and report"] = round(settled.kept, 1) if settled.kept else None
     taken = memory.predict(found, device.type)
     return Proposal(found, parameters(found), flops(found), step, seconds, taken, device.type)
 
@@ -326,8 +331,7 @@ def show(proposal: Proposal) -> RenderableType:
     said = [
         f"{plan.task} with {plan.network}: {networks} of {proposal.parameters / 1e6:.2f} million parameters, {length}",
         "time: " + ", ".join(f"{k} {'not measured' if v is None else f'{v:.0f} s'}" for k, v in proposal.seconds.items()),
-        f"work: {_short(proposal.flops)}FLOP a step"
-        + ("" if proposal.step is None else f", {proposal.step:.3g} s measured on {proposal.device}"),
+        f"work: {_short(proposal.flops)}FLOP a step, {proposal.step:.3g} s measured on {proposal.device}",
         f"memory: {proposal.memory.total / GIB:.2f} GiB predicted on {proposal.device}: {_shares(proposal.memory)}",
     ]
     return Group(*(Text(line) for line in said), Text(), table)

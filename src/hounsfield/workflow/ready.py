@@ -16,6 +16,7 @@ from hounsfield.data.mask_boxes import for_task, with_masks
 from hounsfield.data.readers import open_dataset, unknown_layout
 from hounsfield.data.split import VAL, Split, make_split
 from hounsfield.io.formats import DEFAULT, Choices
+from hounsfield.plan.rules import check_pair
 from hounsfield.tasks import TASKS
 from hounsfield.workflow.console import Console
 from hounsfield.workflow.run import read_plan
@@ -83,6 +84,8 @@ def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
     task = task_of(dataset, options)
     if task is None:
         raise unknown_layout(Path(data))
+    if options.model is not None:  # before every case is read
+        check_pair(task, options.model.partition(":")[0])
     dataset = with_masks(dataset) if _from_masks(options) else for_task(dataset, task)
     TASKS.load(task).targets(dataset)
     # Where no label is needed, all but a few images teach.
