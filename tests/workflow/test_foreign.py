@@ -82,8 +82,9 @@ def test_a_file_that_was_cut_is_damaged(tmp_path: Path) -> None:
         pass
 
 
-def test_a_file_without_tensors_is_told(tmp_path: Path) -> None:
+def test_a_file_without_tensors_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save({"epoch": 3}, tmp_path / "weights.pt")
+    monkeypatch.setattr(foreign, "_run", lambda path, target, allowed: {"tensors": 0, "part": ""})
     with pytest.raises(InputError, match=r"BAD_WEIGHTS .*found no tensors"), converted(tmp_path / "weights.pt"):
         pass
 

@@ -58,7 +58,9 @@ def networks(ndim: int) -> dict[str, nn.Module]:
         "hybrid": MaskedFeatures(hybrid.build(hybrid.Options(width=8, depth=(1, 1, 1, 1), stem="small"), 2, 2, ndim), 2, size),
         "swin": MaskedFeatures(swin.build(swin.Options(width=32, depth=(1, 1), patch=(4,)), 2, 2, ndim), 2, size),
         "vit": MaskedTokens(vit.build(vit.Options(width=64, depth=2, patch=patch), 2, 2, ndim), 2, 0.75),
-        "cut by convolutions": MaskedTokens(vit.build(vit.Options(width=64, depth=2, patch=patch, cut="conv"), 2, 2, ndim), 2, 0.75),
+        "cut by convolutions": MaskedTokens(
+            vit.build(vit.Options(width=64, depth=2, patch=patch, cut="conv"), 2, 2, ndim), 2, 0.75
+        ),
         "table": MaskedTokens(
             vit.build(vit.Options(width=64, depth=2, patch=patch, positions="learned", registers=0), 2, 2, ndim), 2, 0.75
         ),
