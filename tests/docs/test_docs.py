@@ -39,6 +39,7 @@ VERBS = (
     "merge",
     "deidentify",
     "plan",
+    "pretrain",
     "train",
     "evaluate",
     "predict",

@@ -85,6 +85,7 @@ def test_a_missing_extra_is_named_with_its_use_and_remedy(monkeypatch: pytest.Mo
         "dicom": ("pyjpegls",),
         "monai": (),
         "notebook": (),
+        "peft": (),
         "scale": (),
         "timm": (),
     }

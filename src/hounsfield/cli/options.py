@@ -83,6 +83,10 @@ Test = Annotated[
 ]
 LeaveOut = Annotated[str | None, _value("Test on a column's value, such as site=A.")]
 Changes = Annotated[list[str] | None, _value("key=JSON of the plan, such as model_options.width=16; repeatable.", "--set")]
+Init = Annotated[
+    str | None, _value("Weights to begin with: a run, a file (.safetensors, .pt), or timm:NAME.", "--init", metavar="WEIGHTS")
+]
+SkipUnreadable = Annotated[bool, _flag("--skip-unreadable", "Leave out files that cannot be read, and name them.")]
 
 Devices = Annotated[
     int | None,
@@ -178,6 +182,7 @@ def training(
     seeds: Seeds = None,
     test: Test = 0.0,
     leave_out: LeaveOut = None,
+    init: Init = None,
     changes: Changes = None,
     reader: Reader = None,
     patient_regex: PatientRegex = None,
@@ -201,6 +206,42 @@ def training(
         patient_regex=patient_regex,
         choices=choices,
         device=device,
+        init=init,
+    )
+
+
+@gathered(choices=reading)
+def pretraining(
+    choices: Choices,
+    budget: Time = None,
+    size: Size = None,
+    seed: Seed = 0,
+    model: ModelName = None,
+    init: Init = None,
+    leave_out: LeaveOut = None,
+    changes: Changes = None,
+    skip_unreadable: SkipUnreadable = False,
+    reader: Reader = None,
+    patient_regex: PatientRegex = None,
+    device: Device = "auto",
+) -> Options:
+    """What decides a pretraining."""
+    from hounsfield.workflow.ready import Options
+
+    return Options(
+        task="pretraining",
+        model=model,
+        reader=reader,
+        budget=budget,
+        size=size,
+        changes=_changes(changes or []),
+        seed=seed,
+        leave_out=leave_out,
+        patient_regex=patient_regex,
+        choices=choices,
+        device=device,
+        init=init,
+        skip_unreadable=skip_unreadable,
     )
 
 

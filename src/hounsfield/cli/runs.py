@@ -17,6 +17,7 @@ from hounsfield.cli.options import (
     RunFolder,
     choices,
     gathered,
+    pretraining,
     reading,
     restoring,
     spread,
@@ -62,11 +63,28 @@ def train(
     overwrite: Overwrite = False,
 ) -> None:
     """Train on a folder of images. Needs no configuration: layout, task, plan and size follow from data and time."""
+    _train(data, out, replace(options, plan=plan, strict=strict, **several), overwrite, resume)
+
+
+@verbs.command()
+@gathered(options=pretraining, several=spread)
+def pretrain(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The new run's folder.", show_default=False)],
+    options: Options,
+    several: dict[str, Any],
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Let a network learn from images without labels, by filling in what is hidden; train --init begins with what it knows."""
+    _train(data, out, replace(options, **several), overwrite, resume)
+
+
+def _train(data: Path, out: Path, options: Options, overwrite: bool, resume: bool) -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or each of several processes warns of what is meant so
     from hounsfield.workflow.place import leads
     from hounsfield.workflow.train import train as work
 
-    options = replace(options, plan=plan, strict=strict, **several)
     run = work(data, out, options, overwrite=overwrite, resume=resume, console=console(), started=STARTED)
     if leads():
         typer.echo(str(run.root))

@@ -132,7 +132,10 @@ class Training(Options):
     more forward pass.
     foreground: part of the windows that are centred on a foreground voxel. empty: part of the samples that are drawn from cases
     without any box or label, None for as many as there are.
-    players: of a network whose parts are optimised in turn, what a part has of its own, by its name."""
+    players: of a network whose parts are optimised in turn, what a part has of its own, by its name.
+    init: what the weights begin as, such as another run; "" for drawn anew. With such weights alone: frozen: what of them stays
+    as it is, "encoder" the way down, "body" all but the output layer; layer_decay: the rate of a layer over that of the next;
+    lora: rank of the changes that are learned in the place of the weights (Hu et al., ICLR 2022), 0 for these themselves."""
 
     steps: int = Field(default=1000, ge=1)
     batch: int = Field(default=8, ge=1)
@@ -149,6 +152,20 @@ class Training(Options):
     foreground: float = Field(default=0.33, ge=0, le=1)
     empty: float | None = Field(default=None, ge=0, lt=1)
     players: dict[str, Player] = {}
+    init: str = ""
+    frozen: Literal["none", "encoder", "body"] = "none"
+    layer_decay: float = Field(default=1.0, gt=0, le=1)
+    lora: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _has_weights(self) -> Self:
+        asked = {"frozen": self.frozen != "none", "layer_decay": self.layer_decay != 1, "lora": self.lora > 0}
+        if not self.init and any(asked.values()):
+            key = next(name for name, there in asked.items() if there)
+            raise ValueError(f"training.{key} of weights that are drawn anew: name some with --init")
+        if self.lora and self.frozen != "none":
+            raise ValueError(f"training.frozen = {self.frozen} beside training.lora, which changes no weight itself")
+        return self
 
 
 class Members(Options):

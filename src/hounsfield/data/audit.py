@@ -63,15 +63,17 @@ def audit(
     split: Split,
     *,
     strict: bool = False,
+    skip: bool = False,
     store: Path | None = None,
     progress: Progress | None = None,
     told: Told = refuse,
 ) -> tuple[Dataset, Split, Audit]:
     """The dataset and split less the copies that leak, and what was found. Every file is read once, in threads.
 
-    strict: copies and near copies across parts are errors. store: folder in which facts are kept for the next time;
-    None: nowhere. progress: called with (cases done, all cases). told: called with what each check found, as soon as it did;
-    the default refuses a dataset with errors, another may go on, and cases that cannot be read are then left out.
+    strict: copies and near copies across parts are errors. skip: cases that cannot be read are left out with a warning.
+    store: folder in which facts are kept for the next time; None: nowhere. progress: called with (cases done, all cases).
+    told: called with what each check found, as soon as it did; the default refuses a dataset with errors, another may go on,
+    and cases that cannot be read are then left out.
 
     Raises, where errors are refused, InputError PATIENT_LEAK, GRID_MISMATCH, WRONG_DIMENSION, CHANNELS, BAD_LABEL,
     NO_FOREGROUND, ONE_CLASS, TOO_FEW, with `strict` DUPLICATE_IMAGE, and whatever a file that cannot be read raises; always
@@ -82,7 +84,7 @@ def audit(
     dataset = dataset.select(part_of)
     findings.add(checks.leaks(dataset, part_of))
     facts, failed = measure_all(dataset, store, progress)
-    dataset, split = _readable(dataset, split, failed, findings)
+    dataset, split = _readable(dataset, split, failed, findings, skip)
     findings.add(checks.dimensions(dataset, facts))
     dataset, found = checks.one_channel_count(dataset, facts)
     findings.add(found)
@@ -180,15 +182,18 @@ def _each(
     return {name: value for name, value in done.items() if not isinstance(value, InputError)}, failed
 
 
-def _readable(dataset: Dataset, split: Split, failed: Mapping[str, InputError], findings: _Findings) -> tuple[Dataset, Split]:
-    """Both without the cases that cannot be read. Raises their errors, as one, where none can or errors are refused."""
+def _readable(
+    dataset: Dataset, split: Split, failed: Mapping[str, InputError], findings: _Findings, skip: bool = False
+) -> tuple[Dataset, Split]:
+    """Both without the cases that cannot be read, of which with `skip` is warned alone. Raises their errors, as one, where none
+    can or errors are refused."""
     if not failed:
         return dataset, split
     found = list(checks.unreadable(dataset, failed))
     if len(failed) == len(dataset):
         raise checks.refusal(dataset, found)
     try:
-        findings.add(found)
+        findings.add(f.model_copy(update={"severity": "warning"}) if skip else f for f in found)
     except InputError as error:
         raise checks.refusal(dataset, found) from error
     return dataset.only(s for s in dataset.samples if s.id not in failed), split.without(failed)

@@ -17,9 +17,9 @@ from hounsfield.data.masks import in_threads
 
 
 def for_task(dataset: Dataset, task: str) -> Dataset:
-    """The dataset as a task wants it: for detection, boxes in the place of masks; for restoration, images alone; for
-    generation, one of several classes for each image, or images alone."""
-    if task == "restoration":
+    """The dataset as a task wants it: for detection, boxes in the place of masks; for restoration and pretraining, images
+    alone; for generation, one of several classes for each image, or images alone."""
+    if task in ("restoration", "pretraining"):
         return dataset.without_targets()
     if task == "generation" and not _classed(dataset):
         notes = () if dataset.kind is None else ("generation learns from the images alone: their labels are not used",)

@@ -95,11 +95,12 @@ def make_split(
     test: float = 0.0,
     folds: int = 1,
     leave_out: str | None = None,
+    select: float = VAL,
 ) -> Split:
     """The split of `dataset`: a function of seed, ids, patients and targets, never of the samples' order.
 
     A given split is kept: what it lacks (val; test where asked for) is drawn from its training part. Else all samples are
-    divided by patient and stratified: `test`, a fraction of all, is set apart, the rest goes 80/20 into train and val.
+    divided by patient and stratified: `test`, a fraction of all, is set apart, of the rest a fraction `select` is val.
     `folds`: that rest is all training part, divided once more into folds. `leave_out` "site=A": the test part is every
     patient with a sample whose attribute `site` is "A", whatever split is given.
 
@@ -135,7 +136,7 @@ def make_split(
     if folds > 1:
         parts = _draw(dataset, rest, (1 / folds,) * folds, seed, "folds")
     elif not val:
-        val, rest = _draw(dataset, rest, (VAL, 1 - VAL), seed, "val")
+        val, rest = _draw(dataset, rest, (select, 1 - select), seed, "val")
         drawn.append("val")
     ids = {part: tuple(sorted(s.id for s in samples)) for part, samples in zip(PARTS, (rest, val, held), strict=True)}
     return Split(

@@ -31,6 +31,9 @@ class Model(Protocol):
         the smallest tenth of the boxes to find, where there are boxes.
     sizes: the same options from the largest to the smallest network that a budget may choose among.
     training (optional): the network's own decisions on keys of `plan.Training`, such as a published rate.
+    PATCHES (optional): True where `network.encoder` is one of `parts/tokens.py`, which encodes some of the patches alone. Other
+        networks that give a vector may have `network.maps`, (B, C, *spatial) -> (B, features, *places), what they see before
+        they average over space. Either lets them be pretrained.
     """
 
     OUTPUT: str

@@ -65,8 +65,13 @@ class Hybrid(nn.Module):
         initialise(self)
         begin_without_places(self)
 
+    def maps(self, x: Tensor) -> Tensor:
+        """(B, features, *s), before they are normed and averaged."""
+        features: Tensor = self.stages(self.stem(x))
+        return features
+
     def forward(self, x: Tensor) -> Tensor:
-        features = self.norm(self.stages(self.stem(x)).flatten(2).transpose(1, 2)).mean(dim=1)
+        features = self.norm(self.maps(x).flatten(2).transpose(1, 2)).mean(dim=1)
         scores: Tensor = self.head(self.dropout(features))
         return scores
 

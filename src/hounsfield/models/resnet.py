@@ -60,9 +60,13 @@ class ResNet(nn.Module):
         self.head = nn.Linear(channels, out_channels)
         initialise(self)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def maps(self, x: Tensor) -> Tensor:
+        """(B, features, *s), before they are averaged."""
         features: Tensor = self.stages(self.stem(x))
-        scores: Tensor = self.head(self.dropout(features.flatten(2).mean(2)))
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores: Tensor = self.head(self.dropout(self.maps(x).flatten(2).mean(2)))
         return scores
 
 

@@ -51,9 +51,14 @@ class Swin(nn.Module):
         self.head = nn.Linear(width, out_channels)
         hierarchy.begin_stages(self)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def maps(self, x: Tensor) -> Tensor:
+        """(B, features, *s), before they are normed and averaged. Raises ValueError as the network."""
         check_size(x.shape[2:], self.patch)
-        features = self.norm(self.stages(x).flatten(2).transpose(1, 2))
+        features: Tensor = self.stages(x)
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = self.norm(self.maps(x).flatten(2).transpose(1, 2))
         scores: Tensor = self.head(features.mean(dim=1))
         return scores
 

@@ -18,6 +18,7 @@ from hounsfield.models.parts import stems, tokens
 from hounsfield.models.parts.tokens import UNIT, Encoder
 
 OUTPUT: Literal["vector"] = "vector"
+PATCHES = True
 
 PLACES = {2: 14, 3: 8}  # patches a side, by dimensions: those of 16 in a picture of 224
 LARGEST = 16  # voxels

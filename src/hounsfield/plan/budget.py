@@ -31,13 +31,14 @@ from hounsfield.tasks import TASKS
 MEASURED_STEPS = 3  # of a candidate, after one that warms up
 CONFIRMED_STEPS = 8  # of the one that is chosen
 # Steps below which a smaller network learns more in the same time,
-ENOUGH = {"dense": 1000, "vector": 3000, "boxes": 1000, "generator": 3000}
+ENOUGH = {"dense": 1000, "vector": 3000, "boxes": 1000, "generator": 3000, "masked": 1000}
 CHEAP = 1.7  # unless a step of the larger one takes less than this many times as long: 1.4 times was worth it, 2.7 was not
 TRIED = 200  # steps below which no larger network is even timed
 # Passes over all voxels of the training part after which a second network helps more than further steps; generators have no
 # mean.
-USEFUL_EPOCHS = {"dense": 300.0, "vector": 30.0, "boxes": 300.0, "generator": math.inf}
-MOST_EPOCHS = {"dense": 300.0, "vector": 300.0, "boxes": 300.0, "generator": 1e4}  # after which more steps bring nothing
+USEFUL_EPOCHS = {"dense": 300.0, "vector": 30.0, "boxes": 300.0, "generator": math.inf, "masked": math.inf}
+# Passes after which more steps bring nothing; He et al. pretrain for 1,600.
+MOST_EPOCHS = {"dense": 300.0, "vector": 300.0, "boxes": 300.0, "generator": 1e4, "masked": 1600.0}
 MOST_SEEDS = 5  # members that a budget adds by itself
 MEASURING, CONFIRMING = 0.01, 0.03  # of the budget that one candidate may take, and the one that is chosen
 CLEARLY = 0.9  # of the time: what a precision or a layout must save to be chosen

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from hounsfield.core.fingerprint import Fingerprint
-from hounsfield.core.plan import Augment, Decision, Grid, Normalise, Options, Plan
+from hounsfield.core.plan import Augment, Decision, Grid, Normalise, Options, Plan, Player
 
 RATE = (1e-3, 1e-4)  # peak of the cycle, and weight decay; not measured yet against others
+RATE_OF_VIEWS = (1e-3, 5e-2)  # the same of pretraining
+BETAS = (0.9, 0.95)  # of AdamW
 WIDEST = (-(2.0**15), 2.0**15 - 1)  # what a CT can hold
 
 
@@ -54,6 +56,29 @@ def of_images(plan: Plan, facts: Fingerprint) -> Plan:
             ),
             "training": plan.training.model_copy(update={"lr": rate, "weight_decay": decay, "foreground": 0.0}),
             "reasons": {**kept, **why},
+        }
+    )
+
+
+def of_views(plan: Plan) -> Plan:
+    """The plan with images moved and zoomed, but not recoloured, which was seen to be of no use (He et al., "Masked
+    autoencoders are scalable vision learners", CVPR 2022, table 1e); weight decay and betas are theirs."""
+    rate, decay = RATE_OF_VIEWS
+    still = {"noise": 0.0, "blur": 0.0, "gamma": 0.0, "contrast": 0.0, "brightness": 0.0, "low_resolution": 0.0, "elastic": 0.0}
+    how = {"lr": rate, "weight_decay": decay, "foreground": 0.0, "empty": None, "players": {"model": Player(betas=BETAS)}}
+    why = {
+        "augment": "what is hidden changes at every step: moved and zoomed, in no way recoloured",
+        "augment.probability": "every image that a step sees",
+        "training.lr": "AdamW on one cycle",
+        "training.weight_decay": "as masked autoencoders have it",
+        "training.foreground": "every place teaches alike",
+    }
+    return plan.model_copy(
+        update={
+            "augment": plan.augment.model_copy(update={**still, "probability": 1.0}),
+            "training": plan.training.model_copy(update=how),
+            "inference": plan.inference.model_copy(update={"mirror": False}),
+            "reasons": {**plan.reasons, **why, "inference.mirror": "nothing is predicted"},
         }
     )
 

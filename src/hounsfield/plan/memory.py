@@ -226,8 +226,8 @@ def _less(patch: tuple[int, ...], strides: tuple[int, ...]) -> tuple[int, ...]:
 
 def _is_chosen(plan: Plan, key: str) -> bool:
     """Whether the user decided on `key`."""
-    why = plan.reasons.get(key, "")
-    return why == CHOSEN or why.startswith("--size")
+    why, whole = (plan.reasons.get(name, "") for name in (key, key.partition(".")[0]))
+    return why == CHOSEN or why.startswith("--size") or whole.startswith("--init")
 
 
 def _gib(count: int) -> str:

@@ -12,9 +12,9 @@ from hounsfield.core.fingerprint import Fingerprint, Intensity, Spread
 from hounsfield.core.plan import Augment, Class, Decision, Grid, Inference, Normalise, Options, Plan, Training
 from hounsfield.models import MODELS, Model
 from hounsfield.plan import generation_rules
-from hounsfield.plan.image_rules import of_images, own_grid, without_norm
+from hounsfield.plan.image_rules import of_images, of_views, own_grid, without_norm
 from hounsfield.plan.symmetry import NO_LAYOUT, Likeness
-from hounsfield.tasks import TASKS
+from hounsfield.tasks import TASKS, outputs
 
 ANISOTROPIC = 3.0  # spacing ratio above which an axis is not treated like the others (Isensee et al. 2021)
 # Voxels of the largest window and of a step, by kind of device: more voxels a step mean fewer steps in the same time.
@@ -54,13 +54,25 @@ LEAST_IMAGE = {2: 56, 3: 1}
 LARGEST_IMAGE = {2: 224, 3: 64}  # sides to which whole-image models resize
 
 
-def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str | None, seed: int, device: str) -> Plan:
-    """The plan before any budget, which then chooses width, precision and steps. device: "cpu" or an accelerator's type."""
+def decide(
+    facts: Fingerprint,
+    classes: tuple[Class, ...],
+    task: str,
+    model: str | None,
+    seed: int,
+    device: str,
+    like: Options | None = None,
+) -> Plan:
+    """The plan before any budget, which then chooses width, precision and steps. device: "cpu" or an accelerator's type. like:
+    the options of the model, where weights are at hand for it."""
     member = TASKS.load(task)
     name, _, inner = (model or member.MODEL).partition(":")
-    images = getattr(member, "TRUTH", "labels") == "image"
+    truth = getattr(member, "TRUTH", "labels")
+    images = truth == "image"
     reasons: dict[str, str] = {"model": f"the default for {task}" if model is None else "chosen with --model"}
-    kind = member.KIND
+    network = MODELS.load(name)
+    fitting = outputs(member)
+    kind = network.OUTPUT if network.OUTPUT in fitting else fitting[0]
     if int(np.prod(facts.shape_max)) <= 1:
         raise InputError(
             "WRONG_DIMENSION",
@@ -75,11 +87,14 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
     patch = grid.size if grid.size is not None else _patch(facts, grid, device, reasons)
     decision = member.rules(facts)
     reasons.update({f"task_options.{k}": v for k, v in decision.reasons.items()})
-    network = MODELS.load(name)
-    shape = network.rules(patch, _voxel(facts, grid), _smallest(facts, grid))
-    shape = without_norm(shape, network.Options) if images else shape
-    reasons.update({f"model_options.{k}": v for k, v in shape.reasons.items()})
-    options = network.Options.parse({**shape.changes, **_named(network.Options, name, inner, reasons)}, "model rules")
+    if like is not None:
+        options, reasons["model_options"] = like, "--init: those of the network whose weights they are"
+    else:
+        shape = network.rules(patch, _voxel(facts, grid), _smallest(facts, grid))
+        shape = without_norm(shape, network.Options) if images else shape
+        reasons.update({f"model_options.{k}": v for k, v in shape.reasons.items()})
+        own = {**shape.changes, **_named(network.Options, name, inner, reasons)}
+        options = network.Options.parse(own, "model rules")
     multiple = network.stride(options, facts.ndim)
     patch = tuple(_multiple(p, n, m) for p, n, m in zip(patch, _shape(facts, grid), multiple, strict=True))
     if grid.size is not None:
@@ -101,6 +116,8 @@ def decide(facts: Fingerprint, classes: tuple[Class, ...], task: str, model: str
         seed=seed,
         reasons=reasons,
     )
+    if truth == "view":
+        return of_views(made)
     return of_images(made, facts) if images else made
 
 
@@ -138,12 +155,12 @@ def check(plan: Plan) -> None:
 def check_pair(task: str, model: str) -> None:
     """Raises InputError UNSUPPORTED_PAIR for a model that gives what the task cannot use, UNKNOWN_MEMBER."""
     member, network = TASKS.load(task), MODELS.load(model)
-    if member.KIND != network.OUTPUT:
+    if network.OUTPUT not in outputs(member):
         raise InputError(
             "UNSUPPORTED_PAIR",
             f"--model {model}",
             found=f"a {network.OUTPUT} output",
-            expected=f"a {member.KIND} output for {task}",
+            expected=f"a {' or '.join(outputs(member))} output for {task}",
             fix=f"--model {member.MODEL}",
         )
 

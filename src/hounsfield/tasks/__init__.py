@@ -127,9 +127,11 @@ class Posing(Blank, Protocol):
 class Task(Protocol):
     """What a file in this folder defines.
 
-    KIND: "vector", "dense", "boxes" or "generator", which models fit. MODEL: the default model's name.
-    TRUTH (optional): "labels", the default, or "image": the images themselves are what is learned, labels are left aside, and
-        no image is resampled, cut off at its brightest or recoloured. KEY (optional): how a drawn case is to be read.
+    KIND: "vector", "dense", "boxes", "generator" or "masked", by which budgets are made. MODEL: the default model's name.
+    OUTPUTS (optional): of the models that fit; KIND alone where it does not say.
+    TRUTH (optional): "labels", the default; "image": the images themselves are what is learned, labels are left aside, and no
+        image is resampled, cut off at its brightest or recoloured; "view": what the network is shown of them is learned,
+        labels are left aside, and augmentation moves, but does not recolour. KEY (optional): how a drawn case is to be read.
     targets: checks the dataset's labels for this task; InputError BAD_LABEL, ONE_CLASS, NO_FOREGROUND.
     rules: the task's own decisions on the fingerprint. Solver: built with a plan.
     """
@@ -146,6 +148,12 @@ class Task(Protocol):
 
     @staticmethod
     def Solver(plan: Plan) -> Solver: ...  # noqa: N802
+
+
+def outputs(task: Task) -> tuple[str, ...]:
+    """The outputs of the models that fit."""
+    own: tuple[str, ...] = getattr(task, "OUTPUTS", (task.KIND,))
+    return own
 
 
 TASKS: Folder[Task] = Folder("hounsfield.tasks", "task", ("KIND", "MODEL", "Options", "targets", "rules", "Solver"))

@@ -65,6 +65,8 @@ def purpose(plan: Plan) -> str:
     repair = getattr(plan.task_options, "repair", "")
     if repair:
         return {"denoise": "to take noise away", "inpaint": "to fill holes"}.get(repair, "to raise resolution")
+    if plan.task == "pretraining":
+        return "to fill in what was hidden of them"
     if plan.task == "generation":
         of = "from masks of" if getattr(plan.task_options, "masks", False) else "of"
         return "to draw new images" + (f" {of} {listed}" if listed else "")

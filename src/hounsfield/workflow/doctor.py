@@ -23,6 +23,7 @@ EXTRAS: Final = {
     "dicom": "compressed DICOM: JPEG, JPEG-LS, JPEG 2000; DICOM results",
     "monai": "Swin UNETR of MONAI",
     "notebook": "the notebooks",
+    "peft": "changes of low rank (LoRA)",
     "scale": "training on several devices",
     "timm": "networks of timm by name",
 }

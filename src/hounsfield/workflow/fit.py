@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from hounsfield.core.errors import DivergedError, RunInterruptedError
 from hounsfield.core.plan import Plan, Training
 from hounsfield.data.loader import Loader
+from hounsfield.plan.tuning import plain
 from hounsfield.tasks import Solver
 from hounsfield.workflow import checkpoint
 from hounsfield.workflow.average import Average
@@ -225,7 +226,7 @@ def fit(
                 whole = True
                 value = None
                 if look:
-                    weights = team.whole(average.kept)
+                    weights = plain(team.whole(average.kept))
                     value = watch(weights) if watch is not None else None
                     watched = time.monotonic()
                     clock.skip()
@@ -257,7 +258,7 @@ def fit(
                 fix="continue with --resume",
             ) from None
     _save(member, state, stepper, average)
-    weights = team.whole(average.kept)
+    weights = plain(team.whole(average.kept))
     if team.leads:
         write_tensors(member.weights, weights)
     team.wait()

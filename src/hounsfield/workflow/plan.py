@@ -17,6 +17,7 @@ from hounsfield.data.cache import Entry
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.loader import Loader
 from hounsfield.data.split import Split
+from hounsfield.models.parts.adopt import Adopted
 from hounsfield.plan import memory
 from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_memory, measure, settle, sizes, usual_precision
 from hounsfield.plan.devices import Spread, divided, shardable
@@ -26,6 +27,7 @@ from hounsfield.plan.rules import check, decide
 from hounsfield.plan.sizes import parameters, sized
 from hounsfield.plan.trace import flops
 from hounsfield.tasks import TASKS
+from hounsfield.workflow import init
 from hounsfield.workflow.console import SILENT, Console, first_few
 from hounsfield.workflow.costs import seconds_a_case
 from hounsfield.workflow.device import choose_device, memory_guard
@@ -51,12 +53,14 @@ FORECAST = 10.0  # seconds above which one step alone is timed, where the time d
 @dataclass(frozen=True)
 class Planned:
     """What a training needs. settled: the plan, and what its steps and its evaluation take; entries: the prepared training
-    cases by id; spacing: voxel sides of the model grid, which augmentation turns in."""
+    cases by id; spacing: voxel sides of the model grid, which augmentation turns in; taken: of weights to begin with, None
+    without any."""
 
     facts: Fingerprint
     settled: Settled
     entries: Mapping[str, Entry]
     spacing: tuple[float, ...]
+    taken: Adopted | None = None
 
     @property
     def plan(self) -> Plan:
@@ -103,9 +107,10 @@ def propose(
     options, budget = settled_options(options)
     stages = Stages(time.monotonic() if started is None else started, budget.seconds if budget else None)
     device = choose_device(options.device)
+    source = init.read(init.asked(options))
     with stages.stage("read"):
         ready = open_ready(data, options, console)
-    planned = make_plan(ready, options, budget, device, stages, console)
+    planned = make_plan(ready, options, budget, device, stages, console, source)
     settled = planned.settled
     found, step = settled.plan, settled.step
     if step is None:  # a number of steps was asked for, of which a few say how long they take
@@ -165,12 +170,22 @@ def _clash(one: str, other: str, fix: str = "leave one of them out") -> InputErr
 
 
 def make_plan(
-    ready: Ready, options: Options, budget: Budget | None, device: torch.device, stages: Stages, console: Console
+    ready: Ready,
+    options: Options,
+    budget: Budget | None,
+    device: torch.device,
+    stages: Stages,
+    console: Console,
+    source: init.Source | None = None,
 ) -> Planned:
-    """Fingerprint, rules, prepared cases, and what the budget decides."""
+    """Fingerprint, rules, prepared cases, and what the budget decides. source: weights to begin with; raises InputError
+    BAD_WEIGHTS where too few of them fit."""
     train_part = ready.dataset.select(ready.split.train)
     facts = fingerprint(train_part, ready.audit.facts, ready.audit.inside)
-    first = _first_plan(ready.dataset, facts, options, device)
+    first = _first_plan(ready.dataset, facts, options, device, source)
+    taken = None if source is None else init.adopted(first, source)
+    if source is not None and taken is not None:
+        console.say(init.said(first, source, taken))
     first = first if budget is None else usual_precision(first, device)
     count, spread = options.processes, Spread(options.processes, options.processes > 1 and options.strategy == "fsdp")
     first = divided(shardable(first) if spread.sharded else first, count)
@@ -181,7 +196,7 @@ def make_plan(
         first = divided(memory.fitted(first, device.type, room, spread.taken), count)
     with stages.stage("prepare"):
         entries = prepare_all(first, ready.part("train"), ready.audit.facts, device, console)
-    planned = Planned(facts, Settled(first), entries, grid_spacing(first, facts))
+    planned = Planned(facts, Settled(first), entries, grid_spacing(first, facts), taken)
     if budget is None:
         memory.check(first, device.type, room, spread.taken)
         return planned
@@ -254,17 +269,25 @@ def smaller_batch(plan: Plan) -> str:
     return f"--set training.batch={max(1, how.batch // 2)} --set training.accumulate={2 * how.accumulate}"
 
 
-def _first_plan(dataset: Dataset, facts: Fingerprint, options: Options, device: torch.device) -> Plan:
+def _first_plan(
+    dataset: Dataset, facts: Fingerprint, options: Options, device: torch.device, source: init.Source | None
+) -> Plan:
     """The plan before the budget: from the rules, or the user's file; then the user's single changes."""
     kind = str(task_of(dataset, options))
     if options.plan is not None:
         plan = _read_plan_for(dataset, facts, kind, options.plan).model_copy(update={"seed": options.seed})
     else:
-        plan = decide(facts, dataset.classes, kind, options.model, options.seed, device.type)
+        model, like = (options.model, None) if source is None else source.of(kind, options.model, facts.ndim)
+        plan = decide(facts, dataset.classes, kind, model, options.seed, device.type, like)
+        if source is not None:
+            plan = init.planned(plan, source, options)
         if dataset.ignore_value is not None and hasattr(plan.task_options, "ignore_value"):
             plan = plan.override({"task_options.ignore_value": dataset.ignore_value}, "the dataset says so")
+    if source is not None or plan.training.init:  # by its whole name, whichever way it was asked for
+        plan = plan.override({"training.init": "" if source is None else source.name}, "--init")
     plan = sized(plan, options.size) if options.size is not None else plan
-    plan = plan.override(options.changes, CHOSEN) if options.changes else plan
+    changes = {key: value for key, value in (options.changes or {}).items() if key != "training.init"}
+    plan = plan.override(changes, CHOSEN) if changes else plan
     if options.folds > 1 or options.seeds is not None:
         seeds = options.seeds if options.seeds is not None else plan.members.seeds
         reasons = {**plan.reasons, "members.folds": f"--folds {options.folds}"}

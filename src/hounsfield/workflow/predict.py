@@ -28,6 +28,11 @@ from hounsfield.workflow.device import choose_device, memory_guard
 from hounsfield.workflow.run import Run
 
 P = TypeVar("P")
+# Kinds of tasks that predict nothing, and what their runs are for.
+OTHERS = {
+    "generator": ("a run that draws images", "draw with hounsfield generate RUN"),
+    "masked": ("a run that was pretrained alone", "train on labels with hounsfield train DATA --init RUN"),
+}
 
 
 class Predictor:
@@ -145,14 +150,9 @@ def predict(
     before any work is done; UNSUPPORTED_PAIR for a run that predicts nothing.
     """
     opened = run if isinstance(run, Run) else Run(run)
-    if TASKS.load(opened.plan.task).KIND == "generator":
-        raise InputError(
-            "UNSUPPORTED_PAIR",
-            opened.root,
-            found="a run that draws images",
-            expected="one that says something of images",
-            fix="draw with hounsfield generate RUN",
-        )
+    if (kind := TASKS.load(opened.plan.task).KIND) in OTHERS:
+        found, fix = OTHERS[kind]
+        raise InputError("UNSUPPORTED_PAIR", opened.root, found=found, expected="one that says something of images", fix=fix)
     kinds = results.kinds_of(to, opened.plan.task)
     # Whether a DICOM series has a label does not matter here, unless a part of a labelled dataset is meant; nor what boxes are
     # worth.

@@ -14,12 +14,14 @@ from hounsfield.data.cache import cache_root
 from hounsfield.data.dataset import Dataset
 from hounsfield.data.mask_boxes import for_task, with_masks
 from hounsfield.data.readers import open_dataset, unknown_layout
-from hounsfield.data.split import Split, make_split
+from hounsfield.data.split import VAL, Split, make_split
 from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.plan.rules import check_pair
 from hounsfield.tasks import TASKS
 from hounsfield.workflow.console import Console
 from hounsfield.workflow.run import read_plan
+
+FEW = 0.05  # part of the training cases that is held out where labels are left aside
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,8 @@ class Options:
     plan/sizes.py. plan: a plan file instead of the rules. changes: dotted plan keys to values. folds, seeds: members of a
     cross-validation and of each of its folds. test: part of the patients set apart; leave_out: "site=A".
     choices: how files are read that leave one. devices: on each of so many nodes, None: as many as were started, or one.
-    strategy: "ddp", each with all of the weights, or "fsdp", with a part of them.
+    strategy: "ddp", each with all of the weights, or "fsdp", with a part of them. init: what the weights begin
+    as, see `init.read`. skip_unreadable: leave out cases that cannot be read, and name them, instead of refusing the dataset.
     """
 
     task: str | None = None
@@ -52,6 +55,8 @@ class Options:
     devices: int | None = None
     nodes: int = 1
     strategy: str = "ddp"
+    init: str | None = None
+    skip_unreadable: bool = False
 
     @property
     def processes(self) -> int:
@@ -92,8 +97,10 @@ def open_ready(data: str | Path, options: Options, console: Console) -> Ready:
         check_pair(task, options.model.partition(":")[0])
     dataset = with_masks(dataset) if _from_masks(options) else for_task(dataset, task)
     TASKS.load(task).targets(dataset)
-    split = make_split(dataset, options.seed, test=options.test, folds=options.folds, leave_out=options.leave_out)
-    ready = audited(dataset, split, console, strict=options.strict)
+    # Where no label is needed, all but a few images teach.
+    few = FEW if getattr(TASKS.load(task), "TRUTH", "") == "view" else VAL
+    split = make_split(dataset, options.seed, test=options.test, folds=options.folds, leave_out=options.leave_out, select=few)
+    ready = audited(dataset, split, console, strict=options.strict, skip=options.skip_unreadable)
     for finding in ready.audit.findings:
         mark = "" if finding.severity == "note" else f"{finding.severity} {finding.code}: "
         console.say(f"  {mark}{shorten(finding.line, 240)}")
@@ -108,7 +115,8 @@ def task_of(dataset: Dataset, options: Options) -> str | None:
     if options.task is None and options.plan is not None:
         planned = read_plan(options.plan).task
         boxes_of_masks = planned == "detection" and dataset.kind == "segmentation"
-        if dataset.kind is None or planned == "generation" or boxes_of_masks:
+        of_images = planned == "generation" or getattr(TASKS.load(planned), "TRUTH", "labels") != "labels"
+        if dataset.kind is None or of_images or boxes_of_masks:
             return planned
     return options.task or dataset.kind
 
@@ -120,7 +128,7 @@ def _from_masks(options: Options) -> bool:
     return options.plan is not None and getattr(read_plan(options.plan).task_options, "masks", False)
 
 
-def audited(dataset: Dataset, split: Split, console: Console, *, strict: bool = False) -> Ready:
-    """The dataset and split less the copies that leak."""
+def audited(dataset: Dataset, split: Split, console: Console, *, strict: bool = False, skip: bool = False) -> Ready:
+    """The dataset and split less the copies that leak, and with `skip` less what cannot be read."""
     with console.bar("reading every case") as bar:
-        return Ready(*audit(dataset, split, strict=strict, store=cache_root() / "facts", progress=bar))
+        return Ready(*audit(dataset, split, strict=strict, skip=skip, store=cache_root() / "facts", progress=bar))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hounsfield.core.plan import Plan, Player
 from hounsfield.data.loader import Batch, Loader
 from hounsfield.plan.budget import fused
+from hounsfield.plan.tuning import groups, set_rate
 from hounsfield.tasks import Solver
 from hounsfield.workflow.team import Team
 
@@ -32,14 +33,14 @@ class Stepper:
         self.own = {name: how.players.get(name, Player()) for name in self.players}
         self.optimisers = {
             name: torch.optim.AdamW(
-                part.parameters(), lr=how.lr, betas=self.own[name].betas, weight_decay=how.weight_decay, fused=True
+                groups(part, how), how.lr, betas=self.own[name].betas, weight_decay=how.weight_decay, fused=True
             )
             for name, part in self.players.items()
         }
 
     def set_rate(self, rate: float) -> None:
         for name, optimiser in self.optimisers.items():
-            optimiser.param_groups[0]["lr"] = rate * self.own[name].rate
+            set_rate(optimiser, rate * self.own[name].rate)
 
     def step(self, batch: Batch, loader: Loader, step: int) -> dict[str, float]:
         """Returns the players' losses, means over all processes, NaN where a gradient is not finite. A player whose loss or

@@ -20,6 +20,7 @@ from hounsfield.core.sample import Sample
 from hounsfield.plan.budget import WATCHED, Budget, Settled, keep_freed_memory, placed
 from hounsfield.plan.devices import divided, shardable
 from hounsfield.tasks import TASKS
+from hounsfield.workflow import init
 from hounsfield.workflow.console import SILENT, Console, first_few
 from hounsfield.workflow.costs import evenly, fitting, seconds_a_case
 from hounsfield.workflow.device import memory_guard
@@ -86,14 +87,16 @@ def train(
         refuse_existing(out, overwrite)
         options, budget = settled_options(options)
         stages = Stages(started, budget.seconds if budget else None)
+        source = init.read(init.asked(options))
         with stages.stage("read"):
             ready = open_ready(data, options, console)
         with team.first_here():
-            planned = make_plan(ready, options, budget, device, stages, console)
-        run = Run.create(out, planned.plan, ready.split, planned.facts, _record(ready, options))
+            planned = make_plan(ready, options, budget, device, stages, console, source)
+        began = None if source is None or planned.taken is None else init.record(source, planned.taken, ready)
+        run = Run.create(out, planned.plan, ready.split, planned.facts, {**_record(ready, options), "init": began})
         team.opened()
         stages.keep_in(run)
-        return _Work(run, ready, planned, device, stages, console, team).finish()
+        return _Work(run, ready, planned, device, stages, console, team, source).finish()
 
 
 def _resume(run: Run, options: Options, device: torch.device, console: Console, started: float, team: Team) -> Run:
@@ -170,6 +173,7 @@ class _Work:
     stages: Stages
     console: Console
     team: Team
+    source: init.Source | None = None  # of the weights, where they are at hand already
 
     @property
     def ends(self) -> float | None:
@@ -215,7 +219,7 @@ class _Work:
         plan = self.run.plan.model_copy(update={"seed": seed})
         ready = self.ready.fold(fold)
         torch.manual_seed(seed)
-        model = placed(build(plan), plan, self.device)
+        model = placed(self._begun(plan, member), plan, self.device)
         solver = self.run.solver
         settled = self.planned.settled
         clock = Clock(self.ends, reserve=settled.kept or REPORT_SECONDS, expected=settled.step, share=share, most=settled.most)
@@ -235,6 +239,14 @@ class _Work:
         pace = "more than planned: the machine was faster" if apart > 0 else "fewer than planned: the machine was slower"
         self.console.say(f"trained {state.step} steps in {state.seconds:.0f} s" + (f", {abs(apart)} {pace}" if apart else ""))
 
+    def _begun(self, plan: Plan, member: Member) -> nn.Module:
+        """The network as it begins: with fresh weights, or with those that the plan names; a checkpoint brings its own."""
+        model, began = build(plan), self.run.record.get("init")
+        if began is not None:
+            source = None if member.saved else self.source or init.read(plan.training.init)
+            init.start(model, plan, began["fresh"], source)
+        return model
+
     def _evaluate(self) -> None:
         """The test part and val by all members together; with folds every training case by those that did not see it."""
         plan, split = self.run.plan, self.ready.split
@@ -250,7 +262,7 @@ class _Work:
             samples = self._held(every, each * len(models))
             if samples:
                 with self.stages.stage(f"evaluate {part}"):
-                    found = measure(predictor, samples, part, used_for, self.console, beside, team=self.team)
+                    found = self._noted(measure(predictor, samples, part, used_for, self.console, beside, team=self.team))
                     self._keep(found, len(samples), len(every))
         if split.folds:
             every, cost = self.ready.part("train"), each * plan.members.seeds
@@ -280,6 +292,12 @@ class _Work:
             return math.inf
         allowed = self.stages.started + TOLERANCE * (self.ends - self.stages.started)
         return allowed - time.monotonic() - PAGE_SECONDS - PICTURED_CASES * each
+
+    def _noted(self, evaluation: Evaluation) -> Evaluation:
+        """The same, with a note where the weights to begin with had seen its cases."""
+        began = self.run.record.get("init")
+        seen = began["seen"][evaluation.part] if began else 0
+        return evaluation.noted(f"{seen} cases taught the weights that it began with") if seen else evaluation
 
     def _keep(self, evaluation: Evaluation, measured: int, all_cases: int) -> None:
         if measured < all_cases:

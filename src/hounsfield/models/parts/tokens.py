@@ -58,6 +58,7 @@ class Encoder(nn.Module):
 
     The first `prefix` tokens have no place; those of the patches follow row by row. patch: voxels a side, per axis, which `cut`
     embeds. dropout: of the weights of attention; drop_path: of the branches of the deepest block.
+    kept: of each sample, (B, K) numbers of the patches that alone are encoded, in the place of all.
     Raises ValueError for sides that are no multiples of the patch's.
     """
 
@@ -74,7 +75,7 @@ class Encoder(nn.Module):
         cut: Cut = "patch",
     ) -> None:
         super().__init__()
-        self.patch, self.taps, self.places_from = tuple(patch), tuple(taps), prefix
+        self.patch, self.taps, self.places_from, self.width = tuple(patch), tuple(taps), prefix, width
         self.head = width // heads(width)  # channels of a head
         self.embed = patches(cut, in_channels, width, self.patch)
         self.prefix = nn.Parameter(torch.zeros(1, prefix, width)) if prefix else None
@@ -86,7 +87,7 @@ class Encoder(nn.Module):
                 nn.init.trunc_normal_(parameter, std=SPREAD)
         begin(self)
 
-    def forward(self, x: Tensor) -> list[Tensor]:
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> list[Tensor]:
         check_size(x.shape[2:], self.patch)
         cells = self.embed(x)
         if self.table is not None:
@@ -94,6 +95,9 @@ class Encoder(nn.Module):
             cells = cells + F.interpolate(self.table, size=cells.shape[2:], mode=linear, align_corners=False)
         turn = rotary(cells.shape[2:], self.places_from, self.head, x.device) if self.table is None else None
         tokens = cells.flatten(2).transpose(1, 2)
+        if kept is not None:
+            tokens = tokens.gather(1, kept[..., None].expand(-1, -1, tokens.shape[2]))
+            turn = None if turn is None else _of_places(turn, kept, self.places_from)
         if self.prefix is not None:
             tokens = torch.cat((self.prefix.expand(len(x), -1, -1), tokens), dim=1)
         told: list[Tensor] = []
@@ -122,6 +126,13 @@ def rotary(places: Sequence[int], prefix: int, width: int, device: torch.device)
     angles = torch.cat([axis.flatten()[:, None] * rates for axis in axes], dim=1)
     angles = F.pad(angles, (0, pairs - angles.shape[1], prefix, 0))
     return angles.cos(), angles.sin()
+
+
+def _of_places(turn: tuple[Tensor, Tensor], kept: Tensor, prefix: int) -> tuple[Tensor, Tensor]:
+    """Of what `rotary` gives the prefix and the places `kept` (B, K) of each sample: (B, 1, prefix + K, width / 2) each."""
+    first = torch.arange(prefix, device=kept.device).expand(len(kept), -1)
+    rows = torch.cat((first, kept + prefix), dim=1)
+    return turn[0][rows][:, None], turn[1][rows][:, None]
 
 
 def begin(network: nn.Module) -> None:
