@@ -161,6 +161,15 @@ FIGURES = (
     Figure("hippocampus-slices-15m", hippocampus, "15m", options=restoring("upscale", "task_options.resolution.axes=[0]")),
     *(Figure(f"lungs-{model}-20m", lungs, "20m", options=(*DRAW, model)) for model in ("dcgan", "gan", "flow")),
     *(Figure(f"hippocampus-{model}-20m", whole_hippocampus, "20m", options=(*DRAW, model)) for model in ("dcgan", "gan")),
+    *(
+        Figure(f"breast-5m-{model}-{seed}", breast, "5m", seed, options=("--model", model))
+        for model in ("hybrid", "vit", "swin")
+        for seed in range(3)
+    ),
+    *(
+        Figure(f"hippocampus-20m-{model}", hippocampus, "20m", options=("--model", model))
+        for model in ("unet_attention", "unetr", "swinunetr")
+    ),
     Figure("tuberculosis-gan-20m", tuberculosis, "20m", options=(*DRAW, "gan")),
 )
 
