@@ -23,8 +23,9 @@ from hounsfield.core.sample import Sample
 from hounsfield.data.augment import generator
 from hounsfield.data.channels import read_case
 from hounsfield.data.dataset import Dataset
-from hounsfield.data.degrade import Holes, Noise, Resolution, add_noise, coarsen, fill, make_holes, refine
+from hounsfield.data.degrade import Holes, Noise, Resolution, add_noise, coarsen, fill, make_holes, refine, strengths
 from hounsfield.data.loader import Batch
+from hounsfield.data.noise_level import estimate
 from hounsfield.data.prepare import Placement, Prepared, units
 from hounsfield.models.parts.patchgan import Adversaries, PatchCritic
 from hounsfield.tasks import RGB
@@ -34,6 +35,7 @@ from hounsfield.tasks.parts.blind import blind_spots
 from hounsfield.tasks.parts.fidelity import BLIND, PAIRS, Metrics, Riddle
 from hounsfield.tasks.parts.given import Given, beyond_range, composed, divisible, placed, without_hole
 from hounsfield.tasks.parts.losses import structural
+from hounsfield.tasks.parts.noisy import Noisy, noised, tell
 from hounsfield.tasks.parts.pairs import acquisitions
 from hounsfield.tasks.parts.windows import Slab, flips, slabs
 
@@ -46,6 +48,8 @@ KEY = (
     " mirrored views can disagree, how far they lie apart (black where they agree, white from a tenth of the grey scale on)."
 )
 THICK = 1.5  # times the finest side from which slices are thick, and resolution is raised across them alone
+NOISES = (0.02, 0.2)  # of the range of values: the deviations of noise that are learned,
+DOSES = [0.05, 0.5]  # and the parts of the full dose
 ROOM = 1.0  # times the range that was learned that values may lie beyond it, as noise does
 TOLD = 1e-3  # loss of a critic below which it tells all patches apart, and its verdict teaches nothing
 
@@ -53,6 +57,7 @@ TOLD = 1e-3  # loss of a critic below which it tells all patches apart, and its 
 class Options(core.Options):
     """repair: what is undone: noise as `noise` says, holes as `holes` says, coarse voxels as `resolution` says. All of it is
     done to clean images in training and evaluation; in use only `resolution` matters, and where the holes are is given.
+    Where the strength of the noise is a range, the network is told it: what nobody states is estimated from the image.
     scale: lowest and highest value that PSNR and SSIM refer to; null: each case's own.
     structure: weight of 1 - SSIM beside the mean absolute error. adversarial: weight of a critic of patches beside both.
     blind: the images are noisy themselves, and every voxel is learned from its neighbours (noise2void), which takes away what
@@ -105,9 +110,10 @@ def rules(fingerprint: Fingerprint) -> core.Decision:
     low = min(i.low for i in fingerprint.intensity)
     span = max(max(i.high for i in fingerprint.intensity) - low, 1e-6)
     noise = {
-        "sigma": _short(0.1 * span),
+        "sigma": [_short(part * span) for part in NOISES],
         "zero": _short(min(0.0, low)),
-        "quanta": _short(100 / span),
+        "quanta": [_short(1 / (part**2 * span)) for part in reversed(NOISES)],
+        "dose": DOSES,
         "attenuation": _short(3 / span),
     }
     sides = fingerprint.spacing_median
@@ -117,7 +123,8 @@ def rules(fingerprint: Fingerprint) -> core.Decision:
     return core.Decision(
         {"noise": noise, "resolution": {"axes": () if thick is None else (thick,)}, "scale": scale},
         {
-            "noise": f"values span {span:g}: a tenth of it, or a hundred quanta at its top, or three e-folds of attenuation",
+            "noise": f"values span {span:g}: deviations of {NOISES[0]:.0%} to {NOISES[1]:.0%} of it (of quanta at its top), or"
+            " three e-folds of attenuation; the network is told how strong the noise is",
             "resolution": f"voxels {max(sides) / min(sides):.1f} times as long as wide"
             + ("" if thick is None else f": finer along axis {thick} alone"),
             "scale": "8-bit pictures" if picture else "values mean the same in every case" if scale else "each case by itself",
@@ -139,12 +146,19 @@ class Solver:
         self.plan = plan
         self.options = plan.task_options
         self.out_channels = self.channels = len(plan.channels) // (2 if self.options.pairs else 1)
+        added = self.options.repair == "denoise" and not self.options.noisy
+        self.noise = self.options.noise if added else None  # what images are given in training and evaluation
         finer = self.options.repair == "upscale"
         as_they_are.check(plan, self.options.resolution, finer=finer, pairs=self.options.pairs)
 
     @property
     def holes(self) -> bool:
         return self.options.repair == "inpaint"
+
+    @property
+    def told(self) -> bool:
+        """Whether the network is told how strong the noise is."""
+        return self.noise is not None and self.noise.varies
 
     def encode(self, sample: Sample, placement: Placement) -> npt.NDArray[np.float32]:
         """(2 C,) mean and deviation of each channel of the case, by which it was normalised: they lead back to its units."""
@@ -158,8 +172,9 @@ class Solver:
         return torch.ones(size, 2 * len(self.plan.channels))
 
     def network(self, build: Callable[[int, int], nn.Module]) -> nn.Module:
-        """The plan's model, with a channel more where the holes are; with a critic where there is one."""
-        inputs = self.channels + self.holes
+        """The plan's model, with a channel more that tells where the holes are, or how strong the noise is; with a critic where
+        there is one."""
+        inputs = self.channels + self.holes + self.told
         made = build(inputs, self.channels)
         if self.options.adversarial == 0:
             return made
@@ -243,7 +258,7 @@ class Solver:
         the others have the mean of what is known. The sample's id is the seed, so that every run is given the same."""
         upright, options = image.canonical(), self.options
         x = torch.from_numpy(np.array(upright.array, dtype=np.float32, order="C"))[None]
-        draw = generator("cpu", zlib.crc32(sample.id.encode()))
+        draw = _draw_of(sample)
         grid = upright.geometry
         if self.holes:
             hole = make_holes(1, x.shape[2:], options.holes, draw)
@@ -255,8 +270,8 @@ class Solver:
             grid = grid.crop((0,) * grid.ndim, kept).resize(x.shape[2:])
         elif options.pairs:
             x = x[:, : self.channels]
-        elif not options.blind:
-            x = add_noise(x, options.noise, draw)
+        elif self.noise is not None:
+            x = add_noise(x, self.noise, draw)
         return Image(x[0].numpy(), grid, image.meta)
 
     def prepare(self, image: Image, device: torch.device) -> Given:
@@ -274,7 +289,14 @@ class Solver:
         how = self.plan.normalise[: self.channels]
         given = placed(image, self.channels, how, self._finer(), device)
         beyond_range(given.image.array, how, ROOM)
-        return given
+        strength = self.strength(image) if self.told else None
+        return given if strength is None else tell(given, self.options.noise, strength)
+
+    def strength(self, image: Image) -> float | None:
+        """How strong the noise of an image (C, *spatial) is known to be, else seems to be; None where none is learned."""
+        if self.noise is None or isinstance(image, Noisy):
+            return image.noise if isinstance(image, Noisy) else None
+        return estimate(image.array, self.noise)
 
     def riddle(self, sample: Sample) -> Riddle:
         """The sample as it is posed, and its truth."""
@@ -288,7 +310,8 @@ class Solver:
             given = refine(given, self.options.resolution)
         # Of two acquisitions the second.
         truth = image.canonical().array[(slice(-self.channels, None), *(slice(n) for n in given.shape[2:]))]
-        return Riddle(truth.astype(np.float32), given[0].numpy(), hole)
+        noise = None if self.noise is None else float(strengths(self.noise, 1, _draw_of(sample)))
+        return Riddle(truth.astype(np.float32), given[0].numpy(), hole, noise)
 
     def metrics(self) -> Metrics:
         note = BLIND if self.options.blind else PAIRS if self.options.pairs else ""
@@ -332,17 +355,8 @@ class Solver:
             return torch.cat([fill(clean, hole), hole.float()], dim=1), clean, hole
         if options.repair == "upscale":
             return refine(coarsen(clean, options.resolution), options.resolution), clean, None
-        mean, std = batch.target.float().reshape(len(clean), self.channels, 2, *[1] * (clean.ndim - 2)).unbind(2)
-        source = clean * std + mean
-        noisy = add_noise(source, options.noise)
-        cases = [how.scope == "case" for how in self.plan.normalise]
-        if any(cases):
-            # In use a case is normalised by what it is with its noise.
-            own = torch.tensor(cases, device=clean.device).reshape(-1, *[1] * (clean.ndim - 2))
-            noise = (noisy - source).flatten(2)
-            mean = torch.where(own, mean + noise.mean(2).reshape(mean.shape), mean)
-            std = torch.where(own, (std.square() + noise.var(2, correction=0).reshape(std.shape)).sqrt(), std)
-        return (noisy - mean) / std, (source - mean) / std, None
+        assert self.noise is not None
+        return *noised(clean, batch.target, self.noise, [how.scope == "case" for how in self.plan.normalise]), None
 
     def _made(self, model: nn.Module, given: Tensor) -> Tensor:
         """(B, C, *patch) float32: what was given, and what the network adds to it."""
@@ -366,6 +380,11 @@ class Solver:
         along = () if finer is None else finer.along(self.plan.ndim)
         of = [self.options.resolution.factor if k in along else 1 for k in range(self.plan.ndim)]
         return slabs(change, x[0], self.plan.patch, self.plan.inference.overlap, outputs, device, of)
+
+
+def _draw_of(sample: Sample) -> torch.Generator:
+    """Of what is done to a held-out case."""
+    return generator("cpu", zlib.crc32(sample.id.encode()))
 
 
 def _view(model: nn.Module, axes: tuple[int, ...], window: Tensor) -> Tensor:

@@ -178,6 +178,8 @@ def predict(
     for sample in track(console, "predicting", samples):
         case = predictor.read(sample) if shown else sample  # kept only where it is needed again
         prediction = predictor(case)
+        for note in prediction.meta.notes if isinstance(prediction, Image) else ():
+            console.say(f"  {sample.id}: {note}")
         written += results.write(kinds, predictor, author, sample, case, prediction, folder)
         path = predictor.solver.write(prediction, sample, folder) if own else None
         if path is not None:

@@ -19,11 +19,12 @@ from hounsfield.core.sample import Sample
 from hounsfield.data.burned_text import text_mask
 from hounsfield.data.channels import read_case
 from hounsfield.data.dataset import Dataset, ImageFile
-from hounsfield.data.degrade import refine
+from hounsfield.data.degrade import Noise, refine
 from hounsfield.data.metal import metal_mask
 from hounsfield.data.readers import open_dataset
 from hounsfield.io.formats import DEFAULT, FORMATS, Choices
 from hounsfield.tasks import restoration
+from hounsfield.tasks.parts.noisy import Noisy, beyond
 from hounsfield.workflow.console import SILENT, Console, first_few, track
 from hounsfield.workflow.predict import Predictor, refuse_collisions
 from hounsfield.workflow.run import Run
@@ -46,11 +47,13 @@ NOTHING: Final = Wanted()
 class Restored:
     """image: in the type and units of the source, on its grid or the finer one that was learned. residual: float32, what was
     added to the source (of finer grids to its cubic interpolation). uncertainty: float32, the standard deviation over networks
-    and mirrored views. Both in the source's units, None where they were not asked for."""
+    and mirrored views. Both in the source's units, None where they were not asked for. noise: how strong it was taken to be, as
+    the plan's `task_options.noise` counts it; None of a run that added none to what it learned from."""
 
     image: Image
     residual: Image | None
     uncertainty: Image | None
+    noise: float | None = None
 
 
 def restore(
@@ -60,6 +63,7 @@ def restore(
     *,
     mask: str | Path | None = None,
     find: str | None = None,
+    noise: float | None = None,
     wanted: Wanted = NOTHING,
     choices: Choices = DEFAULT,
     overwrite: bool = False,
@@ -70,13 +74,17 @@ def restore(
 
     mask: where the holes are, not 0 in them: a file for every image, or a folder with one of the same name for each. find:
     "text" or "metal", of which holes are made where it is seen; an image without stays as it is, and is named.
+    noise: how strong it is, for a run that learned a range, in the unit of its `task_options.noise`; None: it is estimated of
+    each image, and said.
     Each image is written as `<id>` with the ending of its own format where that can be written, else as .png or .nii.gz.
-    Raises InputError BAD_OPTION (a run of another task; a mask that is lacking, of no use, empty or full), OUTPUT_COLLISION,
-    OUTPUT_EXISTS before any work is done; GRID_MISMATCH, LOSSY_MASK, CHANNELS, VALUE_RANGE at the image that they concern.
+    Raises InputError BAD_OPTION (a run of another task; a mask that is lacking, of no use, empty or full; noise that was not
+    learned), OUTPUT_COLLISION, OUTPUT_EXISTS before any work is done; GRID_MISMATCH, LOSSY_MASK, CHANNELS, VALUE_RANGE at the
+    image that they concern.
     """
     opened = run if isinstance(run, Run) else Run(run)
     solver = _solver(opened)
     _check_holes(solver, mask, find)
+    _check_noise(solver, noise)
     datasets = [open_dataset(Path(path), choices=choices, without=("dicom_studies",)) for path in inputs]
     samples = [sample for dataset in datasets for sample in dataset.samples]
     masks = _masks(mask, samples)
@@ -90,6 +98,7 @@ def restore(
     console.say(f"{len(samples)} images to {solver.options.repair} with {opened.plan.model}")
     written: list[Path] = []
     without: list[str] = []
+    estimated: dict[str, float] = {}
     for sample in track(console, "restoring", samples):
         image = source_of(predictor, sample)
         hole = masks[sample.id]() if sample.id in masks else None if find is None else seen(image, find)
@@ -97,20 +106,33 @@ def restore(
             without.append(sample.id)
             found = _unchanged(image, wanted)
         else:
-            found = restore_one(predictor, image, hole, wanted)
+            found = restore_one(predictor, image, hole, wanted, noise)
+        if noise is None and found.noise is not None:
+            estimated[sample.id] = found.noise
         for name, made in zip(_names(sample.id, endings[sample.id], wanted), _images(found), strict=True):
             io.write(made, folder / name, overwrite=True)
             written.append(folder / name)
     if without:
         console.say(f"  no {find} seen in {len(without)} of {len(samples)}, which stay as they are: {first_few(without)}")
+    if solver.noise is not None and estimated:
+        _say_noise(console, solver.noise, estimated)
     return written
 
 
-def restore_one(predictor: Predictor, image: Image, mask: Image | None = None, wanted: Wanted = NOTHING) -> Restored:
-    """One image; mask: not 0 in its holes, on its grid. Raises as `restore`."""
+def restore_one(
+    predictor: Predictor,
+    image: Image,
+    mask: Image | None = None,
+    wanted: Wanted = NOTHING,
+    noise: float | None = None,
+) -> Restored:
+    """One image; mask: not 0 in its holes, on its grid; noise: as of `restore`. Raises as `restore`."""
     solver = predictor.solver
     assert isinstance(solver, restoration.Solver)
     given = image if mask is None else with_hole(image, mask)
+    strength = solver.strength(image) if noise is None else noise
+    if strength is not None:
+        given = Noisy(given.array, given.geometry, given.meta, noise=strength)
     apart: Image | None = None
     if wanted.uncertainty:
         made, apart = predictor.spread(given)
@@ -118,7 +140,7 @@ def restore_one(predictor: Predictor, image: Image, mask: Image | None = None, w
         prediction = predictor(given)
         assert isinstance(prediction, Image)
         made = prediction
-    return Restored(made, _residual(solver, image, made) if wanted.residual else None, apart)
+    return Restored(made, _residual(solver, image, made) if wanted.residual else None, apart, strength)
 
 
 def source_of(predictor: Predictor, sample: Sample) -> Image:
@@ -213,6 +235,42 @@ def _check_holes(solver: restoration.Solver, mask: str | Path | None, find: str 
         expected="one of them" if solver.holes and given else "where the holes are" if solver.holes else "neither",
         fix="leave it out" if given else "--mask FILE, or a folder with a mask of each image's name, or --find text",
     )
+
+
+def _check_noise(solver: restoration.Solver, noise: float | None) -> None:
+    """Raises InputError BAD_OPTION for a run that does not ask how strong the noise is, or did not learn such noise."""
+    if noise is None:
+        return
+    how = solver.options.noise
+    (low, high), key = how.limits, f"noise.{how.key}"
+    if not solver.told:
+        learned = f"to {solver.options.repair}" if solver.noise is None else f"one strength, {key} = {low:g}"
+        learned = "from noisy images" if solver.options.noisy else learned
+        raise InputError(
+            "BAD_OPTION",
+            "--noise",
+            found=f"{noise:g}, with a run that learned {learned}",
+            expected="a run that learned a range of strengths",
+            fix="leave it out, or train with two numbers, such as --set task_options.noise.sigma=[5,50]",
+        )
+    if not low <= noise <= high:
+        raise InputError(
+            "BAD_OPTION",
+            "--noise",
+            found=f"{noise:g}",
+            expected=f"{key} of {low:g} to {high:g}, as the run learned",
+            fix=f"train on such noise with --set task_options.{key}=[{min(low, noise):g},{max(high, noise):g}]",
+        )
+
+
+def _say_noise(console: Console, how: Noise, estimated: Mapping[str, float]) -> None:
+    """How strong the noise of each image was taken to be, by id, and where the run did not learn such noise."""
+    low, high = min(estimated.values()), max(estimated.values())
+    console.say(f"  noise.{how.key} estimated at {low:.3g}" + (f" to {high:.3g}" if high > low else ""))
+    far = {name: said for name, strength in estimated.items() if (said := beyond(how, strength))}
+    if far:
+        first = next(iter(far.values()))
+        console.say(f"  beyond what was learned in {len(far)} of {len(estimated)}: {first_few(far)} ({first})")
 
 
 def _unchanged(image: Image, wanted: Wanted) -> Restored:
