@@ -35,6 +35,8 @@ def batch(solver: Solver, ndim: int = 2, channels: int = 1, size: int = 2) -> Ba
     "options",
     [
         {},
+        {"noise": Noise.parse({"sigma": [5, 50]}, "test")},
+        {"noise": Noise.parse({"kind": "low_dose", "dose": [0.1, 1]}, "test"), "adversarial": 0.05},
         {"noise": Noise(kind="rician")},
         {"noise": Noise(kind="poisson")},
         {"noise": Noise(kind="low_dose")},

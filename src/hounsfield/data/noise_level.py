@@ -71,7 +71,7 @@ def deviation(how: Noise, strength: float, mean: Floats) -> Floats:
 def _rician() -> tuple[Floats, Floats]:
     """Mean and deviation of the magnitude of a signal, both over the deviation of the noise of its parts (Gudbjartsson and
     Patz, Magn. Reson. Med. 34, 1995, eq. 2 and 3)."""
-    signal = np.linspace(0, 12, 241)
+    signal = np.linspace(0, 50, 1001)
     half = signal**2 / 4
     mean = math.sqrt(math.pi / 2) * ((1 + 2 * half) * special.i0e(half) + 2 * half * special.i1e(half))
     return np.asarray(mean), np.asarray(np.sqrt(signal**2 + 2 - mean**2))

@@ -251,7 +251,7 @@ def _check_noise(solver: restoration.Solver, noise: float | None) -> None:
             "--noise",
             found=f"{noise:g}, with a run that learned {learned}",
             expected="a run that learned a range of strengths",
-            fix="leave it out, or train with two numbers, such as --set task_options.noise.sigma=[5,50]",
+            fix="leave it out, or train with --set task_options.noise.sigma=[LOWEST,HIGHEST]",
         )
     if not low <= noise <= high:
         raise InputError(
@@ -259,7 +259,7 @@ def _check_noise(solver: restoration.Solver, noise: float | None) -> None:
             "--noise",
             found=f"{noise:g}",
             expected=f"{key} of {low:g} to {high:g}, as the run learned",
-            fix=f"train on such noise with --set task_options.{key}=[{min(low, noise):g},{max(high, noise):g}]",
+            fix=f"train on such noise with --set task_options.{key}=[LOWEST,HIGHEST]",
         )
 
 
