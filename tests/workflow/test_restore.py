@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
+from tests.io.formats.nifti_files import nib, patch
 
 from hounsfield import io
 from hounsfield.cli import main
@@ -260,7 +263,6 @@ def test_a_large_image_is_restored_in_slabs(denoiser: Run, monkeypatch: pytest.M
 
 
 def test_text_is_found_and_filled_and_what_has_none_stays(inpainter: Run, clean: Path, tmp_path: Path) -> None:
-    from PIL import Image as Pillow
     from PIL import ImageDraw, ImageFont
 
     (tmp_path / "in").mkdir()
@@ -342,3 +344,19 @@ def test_a_constant_image_stays_constant(denoiser: Run, inpainter: Run, tmp_path
         if mask is not None:
             known = io.read(hole).array == 0
             np.testing.assert_array_equal(made.array[known], 77)
+
+
+def test_a_restored_file_says_so_and_nothing_that_its_source_said_of_a_person(
+    denoiser: Run, clean: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    io.write(io.read(first(clean)), tmp_path / "in" / "a.nii.gz")
+    patch(tmp_path / "in" / "a.nii.gz", descrip=b"MILLER^ANNA", sform_code=4, qform_code=2, xyzt_units=3)
+    written = restore(denoiser, [tmp_path / "in"], tmp_path / "out", wanted=ALL, device="cpu")
+    for path in written:
+        header = nib.load(path).header
+        assert re.fullmatch(r"restored: hounsfield \S+, denoise with unet [0-9a-f]{12}", header["descrip"].item().decode())
+        assert [int(header[key]) for key in ("sform_code", "qform_code", "xyzt_units")] == [4, 2, 3]
+    (picture,) = restore(denoiser, [first(clean)], tmp_path / "picture", device="cpu")
+    with Pillow.open(picture) as opened:
+        assert opened.text["Description"].startswith("restored: hounsfield")  # type: ignore[attr-defined]

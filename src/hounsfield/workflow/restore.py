@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+import hounsfield
 from hounsfield import io
 from hounsfield.core.errors import InputError
 from hounsfield.core.image import Image, Meta
@@ -27,6 +28,7 @@ from hounsfield.tasks import restoration
 from hounsfield.tasks.parts.noisy import Noisy, beyond
 from hounsfield.workflow.console import SILENT, Console, first_few, track
 from hounsfield.workflow.predict import Predictor, refuse_collisions
+from hounsfield.workflow.results import author_of
 from hounsfield.workflow.run import Run
 
 FINDERS: Final = {"text": text_mask, "metal": metal_mask}
@@ -76,7 +78,8 @@ def restore(
     "text" or "metal", of which holes are made where it is seen; an image without stays as it is, and is named.
     noise: how strong it is, for a run that learned a range, in the unit of its `task_options.noise`; None: it is estimated of
     each image, and said.
-    Each image is written as `<id>` with the ending of its own format where that can be written, else as .png or .nii.gz.
+    Each image is written as `<id>` with the ending of its own format where that can be written, else as .png or .nii.gz. NIfTI,
+    PNG and TIFF files say by which network they were restored, and no more of what the source said of itself.
     Raises InputError BAD_OPTION (a run of another task; a mask that is lacking, of no use, empty or full; noise that was not
     learned), OUTPUT_COLLISION, OUTPUT_EXISTS before any work is done; GRID_MISMATCH, LOSSY_MASK, CHANNELS, VALUE_RANGE at the
     image that they concern.
@@ -93,6 +96,7 @@ def restore(
     names = [name for sample in samples for name in _names(sample.id, endings[sample.id], wanted)]
     refuse_collisions(samples, folder, names, overwrite)
     predictor = Predictor(opened, device)
+    about = _about(opened)
     for note in (note for dataset in datasets for note in dataset.notes):
         console.say(f"  {note}")
     console.say(f"{len(samples)} images to {solver.options.repair} with {opened.plan.model}")
@@ -104,13 +108,13 @@ def restore(
         hole = masks[sample.id]() if sample.id in masks else None if find is None else seen(image, find)
         if find is not None and hole is not None and not hole.array.any():
             without.append(sample.id)
-            found = _unchanged(image, wanted)
+            found, said = _unchanged(image, wanted), ""
         else:
-            found = restore_one(predictor, image, hole, wanted, noise)
+            found, said = restore_one(predictor, image, hole, wanted, noise), about
         if noise is None and found.noise is not None:
             estimated[sample.id] = found.noise
         for name, made in zip(_names(sample.id, endings[sample.id], wanted), _images(found), strict=True):
-            io.write(made, folder / name, overwrite=True)
+            io.write(replace(made, meta=replace(made.meta, description=said)), folder / name, overwrite=True)
             written.append(folder / name)
     if without:
         console.say(f"  no {find} seen in {len(without)} of {len(samples)}, which stay as they are: {first_few(without)}")
@@ -273,8 +277,14 @@ def _say_noise(console: Console, how: Noise, estimated: Mapping[str, float]) -> 
         console.say(f"  beyond what was learned in {len(far)} of {len(estimated)}: {first_few(far)} ({first})")
 
 
+def _about(run: Run) -> str:
+    """Short enough for a NIfTI header."""
+    solver, weights = _solver(run), author_of(run).weights[:12]
+    return f"restored: hounsfield {hounsfield.__version__}, {solver.options.repair} with {run.plan.model} {weights}"
+
+
 def _unchanged(image: Image, wanted: Wanted) -> Restored:
-    none = Image(np.zeros(image.array.shape, np.float32), image.geometry)
+    none = Image(np.zeros(image.array.shape, np.float32), image.geometry, Meta("residual", spaces=image.meta.spaces))
     return Restored(image, none if wanted.residual else None, none if wanted.uncertainty else None)
 
 
@@ -324,4 +334,4 @@ def _residual(solver: restoration.Solver, image: Image, made: Image) -> Image:
         axes, flips = image.geometry.canonical_axes()
         back = fine.numpy()[(slice(None), *(slice(None, None, -1 if flip else 1) for flip in flips))]
         start = back.transpose(0, *(int(k) + 1 for k in np.argsort(axes)))
-    return Image(made.array.astype(np.float32) - start, made.geometry, Meta("residual"))
+    return Image(made.array.astype(np.float32) - start, made.geometry, Meta("residual", spaces=image.meta.spaces))

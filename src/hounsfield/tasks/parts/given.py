@@ -79,7 +79,7 @@ def composed(raw: Iterable[Slab], given: Given) -> tuple[Image, Image | None]:
         if len(values) > count:
             spread = np.zeros(made.shape, np.float32) if spread is None else spread
             np.copyto(spread[(slice(None), *rows)], (values[count:] * std).cpu().numpy(), where=asked)
-    apart = None if spread is None else Image(place.to_source(spread), place.source, Meta("uncertainty"))
+    apart = None if spread is None else Image(place.to_source(spread), place.source, Meta("uncertainty", spaces=image.meta.spaces))
     return Image(place.to_source(made), place.source, image.meta), apart
 
 
