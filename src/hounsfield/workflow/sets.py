@@ -122,8 +122,8 @@ def drawn(predictor: Predictor, beside: Known) -> Part:
 
 
 def trained(judge: Run, run: Run, device: str) -> Judge:
-    """A classification run as judge of the images of a generator's run. Raises InputError UNSUPPORTED_PAIR for one of another
-    task."""
+    """A classification run as judge of the images of a generator's run; of several networks the first, as the figures want one
+    vector an image. Raises InputError UNSUPPORTED_PAIR for a run of another task."""
     if TASKS.load(judge.plan.task).KIND != "vector":
         raise InputError(
             "UNSUPPORTED_PAIR",
@@ -134,7 +134,8 @@ def trained(judge: Run, run: Run, device: str) -> Judge:
         )
     predictor, solver = Predictor(judge, device), cast(Solver, run.solver)
     geometry, dtype = geometry_of(run), run.fingerprint.dtype
-    inner = judges.classifier(f"{judge.plan.model} of run {judge.root.resolve().name}", predictor.models[0])
+    several = f", the first of its {len(predictor.models)} networks" if len(predictor.models) > 1 else ""
+    inner = judges.classifier(f"{judge.plan.model} of run {judge.root.resolve().name}{several}", predictor.models[0])
 
     def of(images: Tensor) -> Tensor:
         each = [predictor.prepare(solver.image(values, geometry, dtype)).tensor for values in images]
