@@ -238,6 +238,8 @@ def test_other_channels_sizes_and_ranges(denoiser: Run, clean: Path, tmp_path: P
 )
 def test_endings(names: list[str], ending: str) -> None:
     assert ending_of(Sample("a", tuple(ImageFile(Path(name)) for name in names))) == ending
+    twice = Sample("a", tuple(ImageFile(Path(name)) for name in names * 2))
+    assert ending_of(twice, 2) == ending, "two acquisitions of one image"
 
 
 def test_the_command(denoiser: Run, clean: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,8 @@ def test_a_run_of_one_strength_says_where_the_noise_is_another(denoiser: Run, tm
     (line,) = [line for line in heard.lines if "beyond" in line]
     assert "in 1 of 2: strong" in line
     assert line.endswith(", and 20 was learned)")
-    with pytest.raises(InputError, match=r"BAD_OPTION --noise: found 20, with a run that learned one strength, noise\.sigma = 2"):
+    learned = r"BAD_OPTION --noise: found 20, with a run that learned one strength, noise\.sigma = 20, expected"
+    with pytest.raises(InputError, match=learned):
         restore(one, [tmp_path / "in"], tmp_path / "other", noise=20.0, device="cpu")
 
 

@@ -35,8 +35,8 @@ from hounsfield.tasks.parts.blind import blind_spots
 from hounsfield.tasks.parts.fidelity import BLIND, PAIRS, Metrics, Riddle
 from hounsfield.tasks.parts.given import Given, beyond_range, composed, divisible, placed, without_hole
 from hounsfield.tasks.parts.losses import structural
-from hounsfield.tasks.parts.noisy import Noisy, noised, tell
-from hounsfield.tasks.parts.pairs import acquisitions
+from hounsfield.tasks.parts.noisy import USUAL, Noisy, noised, tell, usual
+from hounsfield.tasks.parts.pairs import acquisitions, of_both, separate
 from hounsfield.tasks.parts.windows import Slab, flips, slabs
 
 KIND = "dense"
@@ -48,8 +48,6 @@ KEY = (
     " mirrored views can disagree, how far they lie apart (black where they agree, white from a tenth of the grey scale on)."
 )
 THICK = 1.5  # times the finest side from which slices are thick, and resolution is raised across them alone
-NOISES = (0.02, 0.2)  # of the range of values: the deviations of noise that are learned,
-DOSES = [0.05, 0.5]  # and the parts of the full dose
 ROOM = 1.0  # times the range that was learned that values may lie beyond it, as noise does
 TOLD = 1e-3  # loss of a critic below which it tells all patches apart, and its verdict teaches nothing
 
@@ -109,31 +107,19 @@ def rules(fingerprint: Fingerprint) -> core.Decision:
         )
     low = min(i.low for i in fingerprint.intensity)
     span = max(max(i.high for i in fingerprint.intensity) - low, 1e-6)
-    noise = {
-        "sigma": [_short(part * span) for part in NOISES],
-        "zero": _short(min(0.0, low)),
-        "quanta": [_short(1 / (part**2 * span)) for part in reversed(NOISES)],
-        "dose": DOSES,
-        "attenuation": _short(3 / span),
-    }
     sides = fingerprint.spacing_median
     thick = int(np.argmax(sides)) if fingerprint.ndim == 3 and max(sides) > THICK * min(sides) else None
     picture = fingerprint.dtype == "uint8" and fingerprint.space == "none"
     scale = (0.0, 255.0) if picture else (low, low + span) if fingerprint.modality == "CT" else None
     return core.Decision(
-        {"noise": noise, "resolution": {"axes": () if thick is None else (thick,)}, "scale": scale},
+        {"noise": usual(low, span), "resolution": {"axes": () if thick is None else (thick,)}, "scale": scale},
         {
-            "noise": f"values span {span:g}: deviations of {NOISES[0]:.0%} to {NOISES[1]:.0%} of it (of quanta at its top), or"
-            " three e-folds of attenuation; the network is told how strong the noise is",
+            "noise": f"values span {span:g}: {USUAL}; the network is told how strong the noise is",
             "resolution": f"voxels {max(sides) / min(sides):.1f} times as long as wide"
             + ("" if thick is None else f": finer along axis {thick} alone"),
             "scale": "8-bit pictures" if picture else "values mean the same in every case" if scale else "each case by itself",
         },
     )
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.3g}")
 
 
 class Solver:
@@ -275,8 +261,13 @@ class Solver:
         return Image(x[0].numpy(), grid, image.meta)
 
     def prepare(self, image: Image, device: torch.device) -> Given:
-        """image: (C, *spatial), of inpainting (C + 1, ...), not 0 in the holes. Raises InputError CHANNELS, VALUE_RANGE,
-        BAD_OPTION where no hole is given."""
+        """image: (C, *spatial), of inpainting (C + 1, ...), not 0 in the holes, of pairs also (2 C, ...). Raises InputError
+        CHANNELS, VALUE_RANGE, BAD_OPTION where no hole is given."""
+        how = self.plan.normalise[: self.channels]
+        if self.options.pairs and image.channels == 2 * self.channels:
+            first, second = (Image(half, image.geometry, image.meta) for half in np.split(image.array, 2))
+            beyond_range(second.array, how, ROOM)
+            return of_both(self.prepare(first, device), second)
         if image.channels != self.channels + self.holes:
             no_hole = self.holes and image.channels == self.channels
             raise InputError(
@@ -286,7 +277,6 @@ class Solver:
                 expected="one on the grid of the image" if no_hole else f"{self.channels}, as the plan has",
                 fix="hounsfield restore RUN INPUT --mask MASK" if no_hole else "give the channels that were learned from",
             )
-        how = self.plan.normalise[: self.channels]
         given = placed(image, self.channels, how, self._finer(), device)
         beyond_range(given.image.array, how, ROOM)
         strength = self.strength(image) if self.told else None
@@ -371,7 +361,9 @@ class Solver:
         device, own = next(models[0].parameters()).device, flips(self.plan)
 
         def change(window: Tensor) -> Tensor:
-            views = torch.stack([_view(model, axes, window) for axes in (*own, *more) for model in models])
+            given = separate(window, self.channels) if self.options.pairs else window
+            views = torch.stack([_view(model, axes, given) for axes in (*own, *more) for model in models])
+            views = views.mean(dim=1, keepdim=True)  # over acquisitions
             mean = views[: len(own) * len(models)].mean(dim=0)
             return torch.cat([mean, views.std(dim=0, correction=0)], dim=1) if spread else mean
 

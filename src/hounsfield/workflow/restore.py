@@ -91,7 +91,7 @@ def restore(
     datasets = [open_dataset(Path(path), choices=choices, without=("dicom_studies",)) for path in inputs]
     samples = [sample for dataset in datasets for sample in dataset.samples]
     masks = _masks(mask, samples)
-    endings = {sample.id: ending_of(sample) for sample in samples}
+    endings = {sample.id: ending_of(sample, 2 if solver.options.pairs else 1) for sample in samples}
     folder = Path(out)
     names = [name for sample in samples for name in _names(sample.id, endings[sample.id], wanted)]
     refuse_collisions(samples, folder, names, overwrite)
@@ -200,14 +200,14 @@ def with_hole(image: Image, mask: Image) -> Image:
     return Image(np.concatenate([image.array, hole[None].astype(image.array.dtype)]), image.geometry, image.meta)
 
 
-def ending_of(sample: Sample) -> str:
+def ending_of(sample: Sample, alike: int = 1) -> str:
     """Of the file that a restored sample becomes: that of its first file where its format can be written and holds channels of
-    several files, else .png for pictures, .nii.gz for all others."""
+    several files, else .png for pictures, .nii.gz for all others. alike: how many of its files are acquisitions of one image."""
     name = sample.images[0].path.name.lower()
     every = [suffix for member in FORMATS.all().values() for suffix in getattr(member, "WRITES", ())]
     own = max((suffix for suffix in every if name.endswith(suffix)), key=len, default="")
     picture = own in (".png", ".bmp", ".tif", ".tiff") or name.endswith((".jpg", ".jpeg", ".gif"))
-    if len(sample.images) > 1 and (picture or own == ".npy"):
+    if len(sample.images) > alike and (picture or own == ".npy"):
         return ".nii.gz"
     return own or (".png" if picture else ".nii.gz")
 
@@ -327,7 +327,8 @@ def _images(found: Restored) -> Iterator[Image]:
 
 
 def _residual(solver: restoration.Solver, image: Image, made: Image) -> Image:
-    start = image.array.astype(np.float32)
+    # Of two acquisitions their mean.
+    start = image.array.astype(np.float32).reshape(-1, made.channels, *image.geometry.shape).mean(axis=0)
     if made.geometry.shape != image.geometry.shape:
         upright = image.canonical()
         fine = refine(torch.from_numpy(np.array(upright.array, np.float32, order="C"))[None], solver.options.resolution)[0]

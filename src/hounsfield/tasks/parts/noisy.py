@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from hounsfield.data.degrade import Noise, add_noise, strengths
 from hounsfield.tasks.parts.given import Given
 
 ROOM = 1.25  # times a limit that an estimate may lie beyond it by its own error
+NOISES = (0.02, 0.2)  # of the range of values: the deviations of noise that are learned where nobody says otherwise,
+DOSES = [0.05, 0.5]  # and the parts of the full dose
+USUAL = "deviations of 2% to 20% of it (of quanta at its top), or three e-folds of attenuation"
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +28,18 @@ class Noisy(Image):
     """An image of which is known how strong its noise is. noise: as `Noise.key` of the plan counts it."""
 
     noise: float = field(kw_only=True)
+
+
+def usual(low: float, span: float) -> dict[str, Any]:
+    """Options of `Noise` for images with values from `low` on that span so many units."""
+    values = {
+        "sigma": [part * span for part in NOISES],
+        "zero": [min(0.0, low)],
+        "quanta": [1 / (part**2 * span) for part in reversed(NOISES)],
+        "attenuation": [3 / span],
+    }
+    short = {key: [float(f"{value:.3g}") for value in each] for key, each in values.items()}
+    return {"dose": DOSES, **{key: each if len(each) > 1 else each[0] for key, each in short.items()}}
 
 
 def noised(clean: Tensor, units: Tensor, how: Noise, own: Sequence[bool]) -> tuple[Tensor, Tensor]:
