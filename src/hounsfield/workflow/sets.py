@@ -16,6 +16,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.geometry import Geometry
 from hounsfield.core.plan import Plan
 from hounsfield.core.sample import Sample
+from hounsfield.data.dataset import Dataset
 from hounsfield.data.prepare import Placement
 from hounsfield.metrics.bootstrap import Interval
 from hounsfield.tasks import RGB, TASKS, Row
@@ -70,6 +71,13 @@ class Measured:
     figures: Mapping[str, Interval]
     rows: Sequence[Row]
     pictures: Mapping[str, RGB]
+
+
+def beside_of(run: Run, data: Dataset, part: str, judge: Judge | None = None) -> Beside:
+    """What images of a part of `data` are measured with, those that the run learned from: where it is none of the run's own, or
+    test, features may learn from val."""
+    train, val = (data.select(ids).samples if ids else () for ids in (run.split.train, run.split.val))
+    return Beside(train, () if part in ("val", "train") else val, judge)
 
 
 def learning(plan: Plan, spare: int, seconds: float | None) -> float:

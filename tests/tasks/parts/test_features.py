@@ -17,7 +17,6 @@ from hounsfield.tasks.parts import features
 from hounsfield.tasks.parts.features import FEATURES, Extractor, learn, maps, objective, vectors, whiten
 
 
-
 def pictures(seed: int, n: int, size: tuple[int, ...] = (24, 24)) -> Tensor:
     """Two soft ellipsoids each, of random places, sizes and brightness, with fine noise: (n, 1, *size) in [-1, 1]."""
     draw = torch.Generator().manual_seed(seed)
