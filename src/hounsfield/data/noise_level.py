@@ -82,18 +82,19 @@ def _details(array: Array) -> tuple[Floats, Floats]:
     sizes, means, fitting = [], [], []
     for channel in array:
         lowest, highest = channel.min(), channel.max()
-        window = [3 if n >= 3 else 1 for n in channel.shape]
-        if max(window) == 1:
+        along = [axis for axis, n in enumerate(channel.shape) if n >= 3]
+        if not along:
             continue
-        inside = tuple(slice(1, -1) if n == 3 else slice(None) for n in window)
+        window = [3 if axis in along else 1 for axis in range(channel.ndim)]
+        inside = tuple(slice(1, -1) if axis in along else slice(None) for axis in range(channel.ndim))
         for piece in _pieces(channel):
             x = piece.astype(np.float64)
             detail = x
-            for axis in (axis for axis, n in enumerate(window) if n == 3):
+            for axis in along:
                 detail = ndimage.convolve1d(detail, SECOND, axis)
             ended = ndimage.maximum_filter((piece == lowest) | (piece == highest), window)[inside]
             # By its symmetry a slope says nothing of the detail that white noise has at the same place.
-            slope = ndimage.generic_gradient_magnitude(x, ndimage.sobel)[inside]
+            slope = np.sum([ndimage.sobel(x, axis)[inside] ** 2 for axis in along], axis=0)
             steep = float(np.median(slope[~ended])) if not ended.all() else 0.0
             sizes.append(np.abs(detail[inside]).ravel())
             means.append(np.asarray(ndimage.uniform_filter(x, window))[inside].ravel())
