@@ -202,7 +202,7 @@ def with_hole(image: Image, mask: Image) -> Image:
 
 def ending_of(sample: Sample, alike: int = 1) -> str:
     """Of the file that a restored sample becomes: that of its first file where its format can be written and holds channels of
-    several files, else .png for pictures, .nii.gz for all others. alike: how many of its files are acquisitions of one image."""
+    several files, else .png for pictures, .nii.gz for all others. alike: how many of its files are of one image."""
     name = sample.images[0].path.name.lower()
     every = [suffix for member in FORMATS.all().values() for suffix in getattr(member, "WRITES", ())]
     own = max((suffix for suffix in every if name.endswith(suffix)), key=len, default="")

@@ -66,8 +66,8 @@ def peek(path: Path, choices: Choices) -> Peek:
 
 
 def write(image: Image, path: Path) -> None:
-    """One file, gzip by its ending, voxels as they are; sform and qform in scanner coordinates and mm, or in the spaces and units
-    of the NIfTI file that the image came from.
+    """One file, gzip by its ending, voxels as they are; sform and qform in scanner coordinates and mm, or in the spaces and
+    units of the NIfTI file that the image came from.
 
     float16 becomes float32, bool uint8, and 64-bit integers the smallest type that holds them. Channels become a vector.
     2D becomes one slice. A qform cannot hold shear: a sheared grid gets an sform alone. Of the description there is room for 79
