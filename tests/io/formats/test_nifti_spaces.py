@@ -77,11 +77,11 @@ def test_on_another_grid_every_voxel_has_its_place_in_both(tmp_path: Path) -> No
             before = np.argwhere(value == ARRAY)[0]
             after = np.argwhere(value == stored).mean(axis=0)  # of a finer grid the middle of two
             for name in ("sform", "qform"):
-                places = [
+                was, lies = (
                     nib.affines.apply_affine(getattr(header, f"get_{name}")(), index)
                     for header, index in ((old, before), (new.header, after))
-                ]
-                np.testing.assert_allclose(*places, atol=1e-4)
+                )
+                np.testing.assert_allclose(lies, was, atol=1e-4)
         assert width is None or stored.shape[0] == width
 
 
