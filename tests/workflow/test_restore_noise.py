@@ -34,7 +34,7 @@ class Heard(Silent):
 
 @pytest.fixture(scope="module")
 def denoiser(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Of noise of 5.1 to 51, as the rules choose, after two steps on a dozen phantoms."""
+    """Of noise of 2.55 to 51, as the rules choose, after two steps on a dozen phantoms."""
     folder = tmp_path_factory.mktemp("noise")
     write_dataset(folder / "clean", "restoration", ndim=2, n=12, seed=2)
     return trained(folder / "clean", folder / "run")
@@ -95,7 +95,7 @@ def test_noise_beyond_what_was_learned_is_said(denoiser: Run, tmp_path: Path) ->
     restore(denoiser, [tmp_path / "in"], tmp_path / "out", device="cpu", console=heard)
     (line,) = [line for line in heard.lines if "beyond" in line]
     assert "beyond what was learned in 1 of 2: weak (noise.sigma seems to be " in line
-    assert line.endswith(", and 5.1 to 51 was learned)")
+    assert line.endswith(", and 2.55 to 51 was learned)")
     heard = Heard()
     predict(denoiser, [tmp_path / "in" / "weak.png"], tmp_path / "predicted", device="cpu", console=heard)
     assert [line for line in heard.lines if line.startswith("  weak: noise.sigma seems to be ")]
@@ -119,8 +119,8 @@ def test_a_run_of_one_strength_says_where_the_noise_is_another(denoiser: Run, tm
 @pytest.mark.parametrize(
     ("changes", "noise", "line"),
     [
-        ({}, 80.0, r"found 80, expected noise\.sigma of 5\.1 to 51, .*--set task_options\.noise\.sigma=\[LOWEST,HIGHEST\]"),
-        ({}, -1.0, r"found -1, expected noise\.sigma of 5\.1 to 51"),
+        ({}, 80.0, r"found 80, expected noise\.sigma of 2\.55 to 51, .*--set task_options\.noise\.sigma=\[LOWEST,HIGHEST\]"),
+        ({}, -1.0, r"found -1, expected noise\.sigma of 2\.55 to 51"),
         ({}, float("nan"), "found nan, expected"),
         ({"repair": "upscale"}, 20.0, "found 20, with a run that learned to upscale"),
         ({"blind": True}, 20.0, "found 20, with a run that learned from noisy images"),

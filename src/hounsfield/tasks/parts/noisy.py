@@ -18,9 +18,9 @@ from hounsfield.data.degrade import Noise, add_noise, strengths
 from hounsfield.tasks.parts.given import Given
 
 ROOM = 1.25  # times a limit that an estimate may lie beyond it by its own error
-NOISES = (0.02, 0.2)  # of the range of values: the deviations of noise that are learned where nobody says otherwise,
+NOISES = (0.01, 0.2)  # of the range of values: the deviations of noise that are learned where nobody says otherwise,
 DOSES = [0.05, 0.5]  # and the parts of the full dose
-USUAL = "deviations of 2% to 20% of it (of quanta at its top), or three e-folds of attenuation"
+USUAL = "deviations of 1% to 20% of it (of quanta at its top), or three e-folds of attenuation"
 
 
 @dataclass(frozen=True, eq=False)
