@@ -87,7 +87,7 @@ def spaces_of(header: Any, affine: Floats, choices: Choices) -> Spaces:
         there[:3] *= unit_of(header)
         apart = tuple(tuple(float(value) for value in row) for row in there @ np.linalg.inv(affine))
     else:
-        codes[other] = 0  # whoever chose one has said that the other is wrong
+        codes[other] = 0  # there is none, or who chose one has said that it is wrong
     return Spaces(codes["sform"], codes["qform"], int(header["xyzt_units"]), taken, apart)
 
 
