@@ -25,7 +25,7 @@ from hounsfield.tasks.parts.sets import Part, compare
 from hounsfield.workflow.console import SILENT
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.run import Run
-from hounsfield.workflow.sets import Beside, Known, drawn, known
+from hounsfield.workflow.sets import Known, beside_of, drawn, known
 
 SHOWN = ("kid", "fid", "precision", "recall", "density", "coverage", "diversity", "nearer_train", "copies")
 
@@ -59,10 +59,9 @@ def main() -> None:
     for run in runs[1:]:
         if (run.split.train, run.split.test) != (runs[0].split.train, runs[0].split.test):
             parser.error(f"{run.root} has other parts than {runs[0].root}")
-    data, split = runs[0].dataset(), runs[0].split
-    train, spare, held = (data.select(ids).samples if ids else () for ids in (split.train, split.val, split.test))
-    first = Predictor(runs[0])
-    beside = known(first, held, Beside(train, spare), SILENT)
+    data, first = runs[0].dataset(), Predictor(runs[0])
+    held = data.select(runs[0].split.test).samples if runs[0].split.test else ()
+    beside = known(first, held, beside_of(runs[0], data, "test"), SILENT)
     made = drawn(first, beside)
     parts = {runs[0].root.name: made}
     for run in runs[1:]:

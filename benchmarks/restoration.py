@@ -32,14 +32,15 @@ Method = Callable[[Riddle, Image], Floats]
 STRENGTHS = {"non-local means": (0.6, 0.8, 1.0, 1.2), "total variation": (0.5, 0.75, 1.0, 1.5, 2.0)}  # times the noise
 
 
-def channels(work: Callable[[Floats, float], Any], sigma: float) -> Method:
+def channels(work: Callable[[Floats, float], Any]) -> Method:
     """A method that treats every channel by itself, scaled to [0, 1] by its own range, and the noise's deviation with it."""
 
     def whole(riddle: Riddle, posed: Image) -> Floats:
+        assert riddle.noise is not None
         out = []
         for channel in riddle.given:
             low, span = float(channel.min()), max(float(np.ptp(channel)), 1e-6)
-            out.append(np.asarray(work((channel - low) / span, sigma / span), dtype=np.float32) * span + low)
+            out.append(np.asarray(work((channel - low) / span, riddle.noise / span), dtype=np.float32) * span + low)
         return np.stack(out)
 
     return whole
@@ -52,7 +53,7 @@ def biharmonic(riddle: Riddle, posed: Image) -> Floats:
     return np.stack([skimage.inpaint_biharmonic(channel, riddle.hole) for channel in riddle.given]).astype(np.float32)
 
 
-def non_local_means(strength: float, sigma: float) -> Method:
+def non_local_means(strength: float) -> Method:
     from skimage import restoration as skimage
 
     tool: Any = skimage
@@ -60,14 +61,14 @@ def non_local_means(strength: float, sigma: float) -> Method:
     def work(channel: Floats, noise: float) -> Any:
         return tool.denoise_nl_means(channel, patch_size=5, patch_distance=6, h=strength * noise, sigma=noise, fast_mode=True)
 
-    return channels(work, sigma)
+    return channels(work)
 
 
-def total_variation(strength: float, sigma: float) -> Method:
+def total_variation(strength: float) -> Method:
     from skimage import restoration as skimage
 
     tool: Any = skimage
-    return channels(lambda channel, noise: tool.denoise_tv_chambolle(channel, weight=strength * noise), sigma)
+    return channels(lambda channel, noise: tool.denoise_tv_chambolle(channel, weight=strength * noise))
 
 
 def spline(riddle: Riddle, posed: Image) -> Floats:
@@ -86,7 +87,7 @@ def methods(options: restoration.Options) -> Mapping[str, Mapping[str, Method]]:
     if repair == "upscale":
         return {"bicubic": {"": lambda riddle, posed: riddle.given}, "cubic spline": {"": spline}}
     made = {"non-local means": non_local_means, "total variation": total_variation}
-    return {name: {f" at {s:g}": make(s, options.noise.sigma) for s in STRENGTHS[name]} for name, make in made.items()}
+    return {name: {f" at {s:g}": make(s) for s in STRENGTHS[name]} for name, make in made.items()}
 
 
 def main() -> None:

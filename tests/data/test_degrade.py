@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from hounsfield.data.degrade import Holes, Noise, Resolution, add_noise, coarsen, fill, make_holes, refine
+from hounsfield.core.errors import InputError
+from hounsfield.data.degrade import Holes, Noise, Resolution, add_noise, coarsen, fill, make_holes, refine, strengths
 
 MANY = (4, 1, 200, 200)
 
@@ -64,6 +66,64 @@ def test_the_same_seed_gives_the_same_noise(kind: str) -> None:
     x = torch.rand(2, 3, 8, 9, 7) * 100
     assert torch.equal(add_noise(x, how, seeded(3)), add_noise(x, how, seeded(3)))
     assert not torch.equal(add_noise(x, how, seeded(3)), add_noise(x, how, seeded(4)))
+
+
+def test_strengths_of_a_range_are_drawn_by_their_ratio() -> None:
+    how = Noise.parse({"sigma": [2, 50]}, "test")
+    assert (how.limits, how.varies, how.key) == ((2, 50), True, "sigma")
+    drawn = strengths(how, 20000, seeded())
+    assert 2 <= float(drawn.min()) < 2.01
+    assert 49.9 < float(drawn.max()) <= 50
+    assert float(drawn.median()) == pytest.approx(10, rel=0.03)
+    assert torch.equal(drawn, strengths(how, 20000, seeded()))
+
+
+def test_of_one_strength_nothing_is_drawn() -> None:
+    draw = seeded()
+    before = draw.get_state()
+    assert strengths(Noise(sigma=7.0), 3, draw).tolist() == [7, 7, 7]
+    assert torch.equal(draw.get_state(), before)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "rician", "poisson", "low_dose"])
+def test_each_sample_has_its_own_strength(kind: str) -> None:
+    """As strong as in a batch of one strength; of a range it is drawn first."""
+    how = Noise.parse({"kind": kind, "sigma": [2, 50], "quanta": [0.1, 5], "dose": [0.1, 0.9]}, "test")
+    x = torch.full((2, 1, 100, 100), 100.0)
+    told = torch.tensor([how.limits[0], how.limits[1]])
+    both = add_noise(x, how, seeded(1), told)
+    for k, strength in enumerate(how.limits):
+        one = Noise.parse({"kind": kind, how.key: strength}, "test")
+        assert float(both[k].std()) == pytest.approx(float(add_noise(x, one, seeded(2)).std()), rel=0.05)
+    draw = seeded(1)
+    own = strengths(how, 2, draw)
+    assert torch.equal(add_noise(x, how, seeded(1)), add_noise(x, how, draw, own))
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        ({"sigma": 0}, r"'sigma' = 0, expected a number above 0, or two of them as \[lowest, highest\]; fix"),
+        ({"sigma": [9, 3]}, r"'sigma' = \[9, 3\], expected"),
+        ({"sigma": [0, 3]}, r"'sigma' = \[0, 3\]"),
+        ({"sigma": [1, 2, 3]}, r"'sigma' = \[1, 2, 3\]"),
+        ({"sigma": "much"}, r"'sigma' = 'much'"),
+        ({"sigma": [1, math.inf]}, r"'sigma'"),
+        ({"quanta": math.nan}, r"'quanta'"),
+        ({"dose": [0.1, 1.5]}, r"'dose' = \[0.1, 1.5\], expected a number above 0 and at most 1, or two of them"),
+    ],
+)
+def test_strengths_that_mean_nothing_are_refused(values: dict[str, object], line: str) -> None:
+    with pytest.raises(InputError, match=f"BAD_PLAN plan: found {line}"):
+        Noise.parse(values, "plan")
+
+
+def test_plans_keep_one_strength_or_two() -> None:
+    """As they were written before there were ranges, too."""
+    for sigma in (25.0, (5.0, 50.0)):
+        how = Noise.parse({"sigma": sigma}, "test")
+        assert how.sigma == sigma
+        assert Noise.parse(json.loads(how.model_dump_json()), "plan") == how
 
 
 @settings(max_examples=25)

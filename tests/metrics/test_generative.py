@@ -15,7 +15,7 @@ from scipy import linalg
 
 from hounsfield.core.errors import InputError
 from hounsfield.metrics import bootstrap, generative
-from hounsfield.metrics.generative import density_coverage, diversity, frechet, kernel_distance, precision_recall, support
+from hounsfield.metrics.generative import diversity, frechet, kernel_distance, support
 from hounsfield.metrics.restoration import ms_ssim
 
 Floats = npt.NDArray[np.float64]
@@ -35,6 +35,24 @@ def white(rng: np.random.Generator, n: int, features: int) -> Floats:
     return np.asarray(x @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T))).T)
 
 
+def fid(a: Floats, b: Floats) -> float:
+    return float(frechet(a, b)[0])
+
+
+def kid(a: Floats, b: Floats) -> float:
+    return float(kernel_distance(a, b)[0])
+
+
+def precision_recall(real: Floats, generated: Floats, k: int = 5) -> tuple[float, float]:
+    found = support(real, generated, k)
+    return float(found.precise.mean()), float(found.recalled.mean())
+
+
+def density_coverage(real: Floats, generated: Floats, k: int = 5) -> tuple[float, float]:
+    found = support(real, generated, k)
+    return float(found.crowd.mean()), float(found.covered.mean())
+
+
 def kernel(x: Floats, y: Floats) -> float:
     return float((sum(a * b for a, b in zip(x, y, strict=True)) / len(x) + 1) ** 3)
 
@@ -47,7 +65,7 @@ def test_frechet_of_known_gaussians() -> None:
     one, other, shift = rng.uniform(0.1, 3, 6), rng.uniform(0.1, 3, 6), rng.normal(size=6)
     turn = np.linalg.qr(rng.normal(size=(6, 6)))[0]
     a, b = white(rng, 50, 6) * one @ turn, (white(rng, 40, 6) * other + shift) @ turn
-    assert frechet(a, b) == pytest.approx((shift**2).sum() + ((one - other) ** 2).sum())
+    assert fid(a, b) == pytest.approx((shift**2).sum() + ((one - other) ** 2).sum())
 
 
 @pytest.mark.parametrize(("n", "m", "features"), [(80, 60, 12), (13, 200, 12), (40, 50, 1)])
@@ -56,15 +74,15 @@ def test_frechet_agrees_with_a_matrix_root(n: int, m: int, features: int) -> Non
     of_a, of_b = (np.atleast_2d(np.cov(x.T)) for x in (a, b))
     root = np.real(linalg.sqrtm(of_a @ of_b))
     expected = ((a.mean(axis=0) - b.mean(axis=0)) ** 2).sum() + np.trace(of_a + of_b - 2 * root)
-    assert frechet(a, b) == pytest.approx(expected, rel=1e-6)
+    assert fid(a, b) == pytest.approx(expected, rel=1e-6)
 
 
 def test_frechet_of_features_that_do_not_vary() -> None:
     rng = np.random.default_rng(2)
     a, b = (np.column_stack([white(rng, 30, 3) * scale, np.full((30, 5), 4.0)]) for scale in (1, 3))
-    assert frechet(a, b) == pytest.approx(3 * (3 - 1) ** 2)
-    assert frechet(a, a) == pytest.approx(0, abs=1e-12)
-    assert frechet(a, a + 2) == pytest.approx(8 * 4)
+    assert fid(a, b) == pytest.approx(3 * (3 - 1) ** 2)
+    assert fid(a, a) == pytest.approx(0, abs=1e-12)
+    assert fid(a, a + 2) == pytest.approx(8 * 4)
 
 
 @settings(deadline=None, max_examples=25)
@@ -73,23 +91,21 @@ def test_properties_of_the_distances(seed: int, features: int) -> None:
     a, b = sets(seed, 20, 25, features)
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.normal(size=(features, features)))[0]
-    assert frechet(a, b) >= 0
-    assert frechet(a, b) == pytest.approx(frechet(b, a))
-    assert frechet(a, a[rng.permutation(20)]) == pytest.approx(0, abs=1e-9 * (a**2).sum())
-    assert frechet(a @ turn + 7, b @ turn + 7) == pytest.approx(frechet(a, b), rel=1e-6, abs=1e-9)
+    assert fid(a, b) >= 0
+    assert fid(a, b) == pytest.approx(fid(b, a))
+    assert fid(a, a[rng.permutation(20)]) == pytest.approx(0, abs=1e-9 * (a**2).sum())
+    assert fid(a @ turn + 7, b @ turn + 7) == pytest.approx(fid(a, b), rel=1e-6, abs=1e-9)
     mixed_a, mixed_b = a[rng.permutation(20)] @ turn, b[rng.permutation(25)] @ turn
     for figure in (precision_recall, density_coverage):
         assert figure(mixed_a, mixed_b) == pytest.approx(figure(a, b), abs=1e-12)
-    whole = partial(kernel_distance, subsets=1, size=20)
-    assert whole(mixed_a, b[:20] @ turn)[0] == pytest.approx(whole(a, b[:20])[0])
-    assert whole(a, b[:20])[0] == pytest.approx(whole(b[:20], a)[0])
+    assert kid(mixed_a, mixed_b) == pytest.approx(kid(a, b))
+    assert kid(a, b) == pytest.approx(kid(b, a))
 
 
 def test_more_noise_is_farther() -> None:
     rng = np.random.default_rng(3)
     real, other, noise = rng.normal(size=(3, 300, 8))
-    figures: list[Callable[[Floats, Floats], float]] = [frechet, lambda a, b: kernel_distance(a, b)[0]]
-    for figure in figures:
+    for figure in (fid, kid):
         values = [figure(real, other + sigma * noise) for sigma in (0, 0.5, 1, 2)]
         assert values == sorted(set(values))
 
@@ -99,9 +115,9 @@ def test_real_against_real_falls_as_one_over_n_for_frechet_and_is_nothing_for_th
 
     def means(n: int) -> tuple[float, float]:
         draws = [(rng.normal(size=(n, 5)), rng.normal(size=(n, 5))) for _ in range(60)]
-        kernels = [kernel_distance(a, b, subsets=1, size=n)[0] for a, b in draws]
+        kernels = [kid(a, b) for a, b in draws]
         assert abs(np.mean(kernels)) < 3.5 * np.std(kernels) / math.sqrt(60)
-        return float(np.mean([frechet(a, b) for a, b in draws])), float(np.mean(np.array(kernels) < 0))
+        return float(np.mean([fid(a, b) for a, b in draws])), float(np.mean(np.array(kernels) < 0))
 
     few, many = means(50), means(200)
     assert few[0] / many[0] == pytest.approx(4, rel=0.15)
@@ -116,28 +132,17 @@ def test_kernel_distance_is_that_of_plain_loops() -> None:
     n = 7
     within = [sum(kernel(x[i], x[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1)) for x in (a, b)]
     between = sum(kernel(x, y) for x in a for y in b) / n**2
-    mean, deviation = kernel_distance(a, b, subsets=3, size=7)
-    assert mean == pytest.approx(sum(within) - 2 * between)
-    assert deviation == pytest.approx(0, abs=1e-9), "every subset is the whole set"
-
-
-def test_subsets_are_drawn_by_the_seed_and_average_to_the_whole() -> None:
-    a, b = sets(6, 60, 50, 4)
-    mean, deviation = kernel_distance(a, b, seed=1)
-    assert (mean, deviation) == kernel_distance(a, b, seed=1) == kernel_distance(a, b, subsets=100, size=25, seed=1)
-    assert mean != kernel_distance(a, b, seed=2)[0]
-    whole = float(generative.weighted_kernel(a, b, np.ones((1, 60)), np.ones((1, 50)))[0])
-    assert abs(mean - whole) < 4 * deviation / math.sqrt(100)
+    assert kid(a, b) == pytest.approx(sum(within) - 2 * between)
 
 
 def test_weights_count_images_as_often_as_they_say() -> None:
     a, b = sets(7, 12, 15, 3)
     rng = np.random.default_rng(7)
     weights_a, weights_b = rng.integers(0, 4, (5, 12)).astype(float), rng.integers(0, 4, (5, 15)).astype(float)
-    distances = generative.weighted_frechet(a, b, weights_a, weights_b)
-    kernels = generative.weighted_kernel(a, b, weights_a, weights_b)
+    distances = frechet(a, b, weights_a, weights_b)
+    kernels = kernel_distance(a, b, weights_a, weights_b)
     for row, (w, v) in enumerate(zip(weights_a.astype(int), weights_b.astype(int), strict=True)):
-        assert distances[row] == pytest.approx(frechet(np.repeat(a, w, axis=0), np.repeat(b, v, axis=0)))
+        assert distances[row] == pytest.approx(fid(np.repeat(a, w, axis=0), np.repeat(b, v, axis=0)))
         within = []
         for x, counts in ((a, w), (b, v)):
             pairs = [(i, j) for i in range(len(x)) for j in range(len(x)) if i != j]
@@ -147,7 +152,7 @@ def test_weights_count_images_as_often_as_they_say() -> None:
         assert kernels[row] == pytest.approx(sum(within) - 2 * between)
     alone = np.zeros((1, 12))
     alone[0, 3] = 12
-    assert np.isnan(generative.weighted_kernel(a, b, alone, np.ones((1, 15))))
+    assert np.isnan(kernel_distance(a, b, alone, np.ones((1, 15))))
 
 
 def test_intervals_by_patient_hold_the_value_and_tell_sets_apart() -> None:
@@ -155,7 +160,7 @@ def test_intervals_by_patient_hold_the_value_and_tell_sets_apart() -> None:
     real, alike, other = rng.normal(size=(3, 90, 6))
     other += 1
     patients, names = [f"p{i // 3}" for i in range(90)], [f"generated {i}" for i in range(90)]
-    for weighted in (generative.weighted_frechet, generative.weighted_kernel):
+    for weighted in (frechet, kernel_distance):
         near, far = (bootstrap.two_samples(partial(weighted, real, x), patients, names, replicates=200) for x in (alike, other))
         for found in (near, far):
             assert found.low < found.value < found.high
@@ -253,8 +258,8 @@ def refused(call: Callable[[], object], code: str, message: str) -> None:
 
 def test_too_few_images_are_refused_and_the_least_number_is_named() -> None:
     many, few = np.random.default_rng(14).normal(size=(2, 40, 16))
-    refused(lambda: frechet(many, few[:16]), "TOO_FEW", "b: found 16 images, expected at least 17")
-    refused(lambda: kernel_distance(many[:3], few), "TOO_FEW", "a: found 3 images, expected at least 4")
+    refused(lambda: fid(many, few[:16]), "TOO_FEW", "b: found 16 images, expected at least 17")
+    refused(lambda: kid(many[:3], few), "TOO_FEW", "a: found 3 images, expected at least 4")
     refused(lambda: precision_recall(many[:5], few), "TOO_FEW", "real: found 5 images, expected at least 6")
     refused(lambda: density_coverage(many, few[:3], k=3), "TOO_FEW", "generated: found 3 images, expected at least 4")
     refused(lambda: diversity(np.zeros((1, 1, 12, 12))), "TOO_FEW", "at least 2")
@@ -262,14 +267,12 @@ def test_too_few_images_are_refused_and_the_least_number_is_named() -> None:
 
 def test_features_that_do_not_compare_are_refused() -> None:
     real = np.random.default_rng(15).normal(size=(30, 4))
-    figures: list[Callable[..., object]] = [frechet, kernel_distance, precision_recall, density_coverage]
+    figures: list[Callable[..., object]] = [frechet, kernel_distance, support]
     for figure in figures:
         refused(partial(figure, real, real[:, :3]), "WRONG_DIMENSION", r"\(30, 4\).*\(30, 3\)")
         refused(partial(figure, real, real[:, 0]), "WRONG_DIMENSION", r"\(30,\)")
         bad = real.copy()
         bad[2, 1] = math.nan
         refused(partial(figure, real, bad), "NOT_FINITE", "1 NaN")
-    refused(lambda: kernel_distance(real, real, size=31), "BAD_OPTION", "100 subsets of 31, expected 1 or more, of 2 to 30")
-    refused(lambda: kernel_distance(real, real, subsets=0), "BAD_OPTION", "0 subsets")
     refused(lambda: support(real, real, k=0), "BAD_OPTION", "k: found 0")
     refused(lambda: diversity(np.zeros((5, 1, 12, 12))), "BAD_OPTION", "peak: found 0")

@@ -6,32 +6,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.models.generators import SIDES, check_one_judges_what_the_other_makes, check_what_is_asked_for_counts, small
 from torch import nn
 
 from hounsfield.models import dcgan
 
 
-def made(size: tuple[int, ...], channels: int, asked: int = 0, width: int = 4) -> dcgan.DCGAN:
-    torch.manual_seed(0)
-    decided = dcgan.rules(size, (1.0,) * len(size)).changes
-    options = dcgan.Options.parse({**decided, "width": width, "latent": 5}, "test")
-    network = dcgan.build(options, channels, asked, len(size))
-    assert isinstance(network, dcgan.DCGAN)
-    return network
-
-
-SIDES = st.lists(st.integers(8, 40), min_size=2, max_size=2) | st.lists(st.integers(8, 20), min_size=3, max_size=3)
+def made(size: tuple[int, ...], channels: int, asked: int = 0) -> dcgan.DCGAN:
+    return small(dcgan, dcgan.DCGAN, size, channels, asked, width=4, latent=5)
 
 
 @settings(max_examples=40)
 @given(SIDES, st.integers(1, 4), st.integers(0, 3))
 def test_what_one_makes_the_other_judges(sides: list[int], channels: int, count: int) -> None:
-    network = made(tuple(sides), channels, count).eval()
-    asked = torch.rand(2, count, *sides) if count else None
-    with torch.no_grad():
-        images = network(torch.randn(2, *network.noise_shape), asked)
-        assert images.shape == (2, channels, *sides)
-        assert network.discriminator(images, asked).shape == (2,)
+    check_one_judges_what_the_other_makes(made(tuple(sides), channels, count).eval(), sides, channels, count)
 
 
 def test_images_of_64_have_the_published_layers() -> None:
@@ -50,13 +38,7 @@ def test_images_of_64_have_the_published_layers() -> None:
 
 
 def test_what_is_asked_for_changes_what_is_drawn_and_how_it_is_judged() -> None:
-    network = made((16, 16), 1, 2).eval()
-    noise = torch.randn(1, *network.noise_shape)
-    asked = [torch.eye(2)[k].reshape(1, 2, 1, 1).expand(1, 2, 16, 16) for k in (0, 1)]
-    one, other = (network(noise, told) for told in asked)
-    assert not torch.allclose(one, other)
-    judged = [network.discriminator(one, told) for told in asked]
-    assert not torch.allclose(*judged)
+    check_what_is_asked_for_counts(made((16, 16), 1, 2).eval())
 
 
 def test_its_optimiser_is_the_published_one() -> None:

@@ -6,21 +6,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.models.generators import SIDES, classes, small
 from torch import Tensor
 
 from hounsfield.models import flow
 
 
 def made(size: tuple[int, ...], channels: int = 1, asked: int = 0, **more: object) -> flow.Flow:
-    torch.manual_seed(0)
-    decided = flow.rules(size, (1.0,) * len(size)).changes
-    options = flow.Options.parse({**decided, "width": 8, "max_width": 16, "evaluations": 2, **more}, "test")
-    network = flow.build(options, channels, asked, len(size))
-    assert isinstance(network, flow.Flow)
-    return network
-
-
-SIDES = st.lists(st.integers(8, 40), min_size=2, max_size=2) | st.lists(st.integers(8, 18), min_size=3, max_size=3)
+    return small(flow, flow.Flow, size, channels, asked, **{"width": 8, "max_width": 16, "evaluations": 2, **more})
 
 
 @settings(max_examples=25)
@@ -60,7 +53,7 @@ def test_time_and_what_is_asked_for_change_the_velocity() -> None:
         if "last" in name or "second" in name:  # zero at first
             torch.nn.init.normal_(weight, std=0.1)
     x = torch.randn(1, 1, 16, 16)
-    asked = [torch.eye(2)[k].reshape(1, 2, 1, 1).expand(1, 2, 16, 16) for k in (0, 1)]
+    asked = classes(16, 16)
     first = network.velocity(x, torch.tensor([0.2]), asked[0])
     assert not torch.allclose(first, network.velocity(x, torch.tensor([0.8]), asked[0]))
     assert not torch.allclose(first, network.velocity(x, torch.tensor([0.2]), asked[1]))

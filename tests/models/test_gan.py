@@ -6,31 +6,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.models.generators import SIDES, check_one_judges_what_the_other_makes, check_what_is_asked_for_counts, small
 
 from hounsfield.models import gan
 
 
 def made(size: tuple[int, ...], channels: int = 1, asked: int = 0, **more: object) -> gan.GAN:
-    torch.manual_seed(0)
-    decided = gan.rules(size, (1.0,) * len(size)).changes
-    options = gan.Options.parse({**decided, "width": 8, "max_width": 16, "latent": 5, **more}, "test")
-    network = gan.build(options, channels, asked, len(size))
-    assert isinstance(network, gan.GAN)
-    return network
-
-
-SIDES = st.lists(st.integers(8, 40), min_size=2, max_size=2) | st.lists(st.integers(8, 18), min_size=3, max_size=3)
+    return small(gan, gan.GAN, size, channels, asked, **{"width": 8, "max_width": 16, "latent": 5, **more})
 
 
 @settings(max_examples=30)
 @given(SIDES, st.integers(1, 4), st.integers(0, 3))
 def test_what_one_makes_the_other_judges(sides: list[int], channels: int, count: int) -> None:
-    network = made(tuple(sides), channels, count)
-    asked = torch.rand(2, count, *sides) if count else None
-    with torch.no_grad():
-        images = network(torch.randn(2, *network.noise_shape), asked)
-        assert images.shape == (2, channels, *sides)
-        assert network.discriminator(images, asked).shape == (2,)
+    check_one_judges_what_the_other_makes(made(tuple(sides), channels, count), sides, channels, count)
 
 
 @pytest.mark.parametrize("size", [(16, 20), (16, 18, 16)])
@@ -68,13 +56,7 @@ def test_widths_of_words_divide_into_heads() -> None:
 
 
 def test_what_is_asked_for_changes_what_is_drawn_and_how_it_is_judged() -> None:
-    network = made((16, 16), 1, 2)
-    noise = torch.randn(1, *network.noise_shape)
-    asked = [torch.eye(2)[k].reshape(1, 2, 1, 1).expand(1, 2, 16, 16) for k in (0, 1)]
-    one, other = (network(noise, told) for told in asked)
-    assert not torch.allclose(one, other)
-    judged = [network.discriminator(one, told) for told in asked]
-    assert not torch.allclose(*judged)
+    check_what_is_asked_for_counts(made((16, 16), 1, 2))
 
 
 def test_images_in_use_stay_within_their_range() -> None:

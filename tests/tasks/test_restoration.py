@@ -287,6 +287,7 @@ def test_what_does_not_go_together_is_refused() -> None:
         {"scale": [3, 3]},
         {"repair": "paint"},
         {"noise": {"sigma": -1}},
+        {"noise": {"sigma": [5, 4]}},
     ):
         with pytest.raises(InputError) as caught:
             Options.parse(values, "plan")
@@ -319,7 +320,8 @@ def test_rules_follow_the_values_and_thick_slices() -> None:
 
     made = restoration.rules(facts(spacing_median=(5.0, 1.0, 1.0)))
     options = Options.parse(made.changes, "rules")
-    assert options.noise.sigma == 30
+    assert (options.noise.sigma, options.noise.quanta, options.noise.dose) == ((3, 60), (0.0833, 33.3), (0.05, 0.5))
+    assert "1% to 20%" in made.reasons["noise"]
     assert options.resolution.axes == (0,)
     assert options.scale is None
     assert "5.0 times" in made.reasons["resolution"]

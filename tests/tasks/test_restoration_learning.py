@@ -8,19 +8,20 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from tests.tasks.test_restoration import CPU, Adds, Array, drawn, plan, restored, saved
+from tests.tasks.test_restoration import CPU, Adds, Array, drawn, plan, restored, saved, turned
 from torch import Tensor, nn
 
 from hounsfield.core.errors import InputError
 from hounsfield.core.geometry import Geometry
 from hounsfield.core.image import Image
-from hounsfield.core.plan import Grid
+from hounsfield.core.plan import Augment, Grid, Inference
 from hounsfield.core.sample import Sample
 from hounsfield.data.degrade import Holes, Noise, Resolution
 from hounsfield.data.loader import Batch
 from hounsfield.data.prepare import place
 from hounsfield.models import unet
 from hounsfield.models.parts.patchgan import Adversaries
+from hounsfield.tasks.parts.given import composed
 from hounsfield.tasks.restoration import Solver
 
 
@@ -35,6 +36,8 @@ def batch(solver: Solver, ndim: int = 2, channels: int = 1, size: int = 2) -> Ba
     "options",
     [
         {},
+        {"noise": Noise.parse({"sigma": [5, 50]}, "test")},
+        {"noise": Noise.parse({"kind": "low_dose", "dose": [0.1, 1]}, "test"), "adversarial": 0.05},
         {"noise": Noise(kind="rician")},
         {"noise": Noise(kind="poisson")},
         {"noise": Noise(kind="low_dose")},
@@ -129,11 +132,50 @@ def test_of_two_acquisitions_one_is_given_and_the_other_is_the_truth(tmp_path: P
     np.testing.assert_array_equal(riddle.truth, both[1:])
     found = restored(solver, Image(both[1:], Geometry.none((18, 20))), Adds())
     np.testing.assert_array_equal(found.array, both[1:])
-    with pytest.raises(InputError, match="CHANNELS image: found 2 channels, expected 1"):
-        solver.prepare(Image(both, Geometry.none((18, 20))), CPU)
+    with pytest.raises(InputError, match="CHANNELS image: found 3 channels, expected 1"):
+        solver.prepare(Image(np.concatenate([both, both[:1]]), Geometry.none((18, 20))), CPU)
     row = solver.metrics().case(sample, posed)
     assert row["gain"] == 0
     assert "a second acquisition, noisy itself" in solver.metrics().summary([row], ["p"])["psnr"].note
+
+
+class Bends(nn.Module):
+    """What it adds depends on what it is given, and not in proportion."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one * (x.abs() - x.square() / 4)
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_of_two_acquisitions_that_are_given_each_is_restored_and_the_mean_is_the_answer(ndim: int, channels: int) -> None:
+    how = plan(ndim, channels=2 * channels, pairs=True, augment=Augment(mirror=(0,)), inference=Inference(mirror=True))
+    solver, shape = Solver(how), (18, 20, 17)[:ndim]
+    geometry = turned(shape) if ndim == 3 else Geometry.none(shape)
+    both = drawn(shape, np.float32, channels=2 * channels)
+    first, second = (restored(solver, Image(half, geometry), Bends()).array for half in np.split(both, 2))
+    found = restored(solver, Image(both, geometry), Bends())
+    assert found.array.shape == (channels, *shape)
+    assert found.geometry == geometry
+    np.testing.assert_allclose(found.array, (first + second) / 2, atol=1e-3)
+    given = solver.prepare(Image(both, geometry), CPU)
+    with torch.inference_mode():
+        spread = composed(solver.infer_spread([Bends(), Adds(channels=channels)], given.tensor[None]), given)[1]
+    assert spread is not None
+    assert spread.array.shape == found.array.shape
+    # Of a network that adds this and one that adds nothing.
+    added = found.array - (both[:channels] + both[channels:]) / 2
+    np.testing.assert_allclose(spread.array, np.abs(added) / 2, atol=1e-3)
+
+
+def test_a_second_acquisition_in_other_units_is_refused() -> None:
+    both = np.stack([drawn((16, 16))[0].astype(np.int32), drawn((16, 16))[0].astype(np.int32) * 20])
+    with pytest.raises(InputError, match="VALUE_RANGE image"):
+        Solver(plan(channels=2, pairs=True)).prepare(Image(both, Geometry.none((16, 16))), CPU)
 
 
 @pytest.mark.parametrize("scope", ["dataset", "case"])

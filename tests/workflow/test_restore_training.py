@@ -17,8 +17,8 @@ from hounsfield.data.phantoms import write_dataset
 from hounsfield.tasks import restoration
 from hounsfield.workflow import contest
 from hounsfield.workflow.evaluate import stored
-from hounsfield.workflow.predict import predict
-from hounsfield.workflow.restore import restore
+from hounsfield.workflow.predict import Predictor, predict
+from hounsfield.workflow.restore import Wanted, restore, restore_one
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_a_network_whose_values_are_no_numbers_stops_it_too(
 
 
 def test_pairs_of_noisy_acquisitions_are_learned_from(tmp_path: Path) -> None:
-    """Columns of a manifest name them; in use one acquisition is restored."""
+    """Columns of a manifest name them; in use one acquisition is restored, or the mean of what is made of both."""
     write_dataset(tmp_path / "clean", "restoration", ndim=2, n=12, seed=4)
     draw, lines = np.random.default_rng(0), ["image_first,image_second"]
     for source in sorted((tmp_path / "clean" / "images").glob("*.png")):
@@ -92,8 +92,19 @@ def test_pairs_of_noisy_acquisitions_are_learned_from(tmp_path: Path) -> None:
     (written,) = restore(run, [one], tmp_path / "out", device="cpu")
     assert io.read(written).array.shape == io.read(one).array.shape
     assert predict(run, [one], tmp_path / "predicted", device="cpu")
-    with pytest.raises(InputError, match=r"CHANNELS .*found 2 channels, expected 1"):
-        restore(run, [tmp_path / "pairs"], tmp_path / "both", device="cpu")
+    wanted = Wanted(residual=True, uncertainty=True)
+    of_both = restore(run, [tmp_path / "pairs"], tmp_path / "both", wanted=wanted, device="cpu")
+    assert len(of_both) == 3 * 12
+    assert {path.suffix for path in of_both} == {".png", ".tif"}
+    names = lines[1].split(",")
+    each = [io.read(tmp_path / "pairs" / name).array.astype(np.float32) for name in names]
+    predictor, grid = Predictor(run, "cpu"), io.read(written).geometry
+    apart = [restore_one(predictor, Image(array, grid)).image.array for array in each]
+    np.testing.assert_allclose(io.read(of_both[0]).array, np.mean(apart, axis=0), atol=0.51)
+    np.testing.assert_allclose(io.read(of_both[1]).array, io.read(of_both[0]).array - np.mean(each, axis=0), atol=1e-3)
+    held = predict(run, [tmp_path / "pairs"], tmp_path / "held", split="test", device="cpu")
+    assert len(held) == len(run.split.test) > 0
+    np.testing.assert_array_equal(io.read(held[0]).array, io.read(tmp_path / "both" / held[0].name).array)
     single = tmp_path / "clean"
     with pytest.raises(InputError, match=r"BAD_PLAN task_options\.pairs: found 1 channel, expected two acquisitions"):
         trained(single, tmp_path / "other", task_options__pairs=True)

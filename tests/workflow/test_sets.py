@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,14 @@ def test_a_classifier_of_ones_own_judges(painter: Run, classifier: Run) -> None:
     assert judge.about.startswith("features of resnet of run classifier (")
     found = evaluate(painter, features=classifier.root, device="cpu")
     assert judge.about in found.metrics["kid"].note
+
+
+def test_of_several_networks_the_first_judges_and_that_is_said(painter: Run, classifier: Run, tmp_path: Path) -> None:
+    both = shutil.copytree(classifier.root, tmp_path / "both")
+    shutil.copytree(both / "members" / "0-0", both / "members" / "0-1")
+    judge = trained(Run(both), painter, "cpu")
+    assert judge.about.startswith("features of resnet of run both, the first of its 2 networks (")
+    assert judge.digest == trained(classifier, painter, "cpu").digest
 
 
 def test_only_classifiers_judge_and_only_generators_are_judged(painter: Run, classifier: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from hounsfield.tasks.parts.fidelity import Riddle
 from hounsfield.workflow.evaluate import evaluate
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.ready import Options
-from hounsfield.workflow.run import Run
+from hounsfield.workflow.run import Run, read_tensors, write_tensors
 from hounsfield.workflow.train import train
 from hounsfield.workflow.usefulness import Downstream, Likeness, taught
 
@@ -99,6 +100,29 @@ def test_a_classifier_judges_what_is_in_the_holes(of_classes: Run, classifier: R
     assert untouched["feature_distance"] == untouched["feature_distance_given"]
     again = Likeness(of_classes, classifier, "cpu").case(sample, Image(riddle.given, grid))
     assert again == untouched
+
+
+def doubled(run: Run, folder: Path) -> tuple[Run, Run]:
+    """A copy of the run with a second, other network; and one with that alone."""
+    both, other = (shutil.copytree(run.root, folder / name) for name in ("both", "other"))
+    weights = read_tensors(run.members[0] / "weights.safetensors")
+    weights = {key: value.flip(0) if value.ndim else value for key, value in weights.items()}
+    write_tensors(both / "members" / "0-1" / "weights.safetensors", weights)
+    write_tensors(other / "members" / "0-0" / "weights.safetensors", weights)
+    return Run(both), Run(other)
+
+
+def test_of_several_networks_the_mean_counts(of_masks: Run, classifier: Run, tmp_path: Path) -> None:
+    both, other = doubled(classifier, tmp_path)
+    sample = of_masks.dataset().samples[0]
+    image = Image(Likeness(of_masks, classifier, "cpu").solver.riddle(sample).given + 5, sample.images[0]().geometry)
+    each = [Likeness(of_masks, run, "cpu") for run in (classifier, other, both)]
+    one, two, mean = (more.case(sample, image) for more in each)
+    assert one["feature_distance"] != two["feature_distance"]
+    for name in ("feature_distance", "feature_distance_given"):
+        assert mean[name] == pytest.approx((float(one[name]) + float(two[name])) / 2)
+    assert each[2].about.startswith("mean of 2 networks, features of resnet of run both (")
+    assert {each[k].networks[0].digest for k in (0, 1)} == {network.digest for network in each[2].networks}
 
 
 def test_more_noise_is_farther_away(of_masks: Run, classifier: Run) -> None:

@@ -118,6 +118,7 @@ AllowBurnedIn = Annotated[bool, _flag("--allow-burned-in", "Take images that say
 
 Mask = Annotated[Path | None, _value("To fill holes: a file that is not 0 in them, or a folder of one for each image.")]
 Find = Annotated[str | None, _value("Instead of a mask: burned-in text, or metal in CT.", metavar="text|metal")]
+Strength = Annotated[float | None, _value("How strong the noise is, in the unit of task_options.noise; else estimated.")]
 Residual = Annotated[bool, _flag("--residual", "Write too what was changed.")]
 Uncertainty = Annotated[bool, _flag("--uncertainty", "Write too how far networks and mirrored views lie apart.")]
 
@@ -319,9 +320,13 @@ def _rectangle(text: str) -> Rectangle:
 
 
 def restoring(
-    mask: Mask = None, find: Find = None, residual: Residual = False, uncertainty: Uncertainty = False
+    mask: Mask = None,
+    find: Find = None,
+    noise: Strength = None,
+    residual: Residual = False,
+    uncertainty: Uncertainty = False,
 ) -> dict[str, Any]:
-    """Where the holes are, and what is written beside a restored image."""
+    """Where the holes are or how strong the noise is, and what is written beside a restored image."""
     from hounsfield.workflow.restore import Wanted
 
-    return {"mask": mask, "find": find, "wanted": Wanted(residual, uncertainty)}
+    return {"mask": mask, "find": find, "noise": noise, "wanted": Wanted(residual, uncertainty)}

@@ -4,13 +4,29 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield.core.errors import InputError
 from hounsfield.core.geometry import Geometry
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """The spaces in which a NIfTI file places its voxels, which a file that is written from it repeats.
+
+    sform, qform: the codes of its two affines (0 for none, 1 scanner, 2 another image, 3 Talairach, 4 MNI). units: of space and
+    time, as the header codes them. taken: the affine that the image's geometry is; apart: rows of the (4, 4) that leads from
+    there to where the other affine places the same voxels, in mm; None where both are one, or there is no other.
+    """
+
+    sform: int = 1
+    qform: int = 1
+    units: int = 10  # mm and seconds
+    taken: Literal["sform", "qform"] = "sform"
+    apart: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -26,6 +42,7 @@ class Meta:
     notes: sentences about what was dropped or decided while reading.
     description: what a NIfTI, PNG or TIFF file that is written says of the image; never what one said that was read, which may
         identify somebody.
+    spaces: of a NIfTI file that was read, None of others.
     """
 
     format: str = "array"
@@ -36,6 +53,7 @@ class Meta:
     burned_in: bool = False
     notes: tuple[str, ...] = ()
     description: str = ""
+    spaces: Spaces | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,10 +19,10 @@ LEAST_OVERLAP = 0.5  # of the first channel's voxels that another channel must c
 
 
 def read_case(sample: Sample, channels: int | None = None) -> Image:
-    """All channels of a case on the grid of its first file. channels: how many are expected; None: as they are.
+    """All channels of a case on the grid of its first file. channels: how many are expected, as `fitted` makes them; None: as
+    they are.
 
-    Palette pictures become colours; a grey picture serves where three colours are expected, and three equal colours where
-    one grey is. Other grids are resampled to the first, linearly. Raises InputError CHANNELS.
+    Palette pictures become colours. Other grids are resampled to the first, linearly. Raises InputError CHANNELS.
     """
     parts = [look_up(lazy()) for lazy in sample.images]
     first = parts[0]
@@ -31,16 +31,22 @@ def read_case(sample: Sample, channels: int | None = None) -> Image:
         same = part.geometry.same_grid(first.geometry)
         arrays.append(part.array if same else _onto(part, first.geometry, lazy.path.name))
     stacked = Image(np.concatenate(arrays) if len(arrays) > 1 else first.array, first.geometry, first.meta)
-    if channels is None or stacked.channels == channels:
-        return stacked
-    if stacked.channels == 1 and channels == 3:
-        return Image(np.repeat(stacked.array, 3, axis=0), stacked.geometry, stacked.meta)
-    if stacked.channels == 3 and channels == 1 and (stacked.array == stacked.array[:1]).all():
-        return Image(stacked.array[:1], stacked.geometry, stacked.meta)
+    return stacked if channels is None else fitted(stacked, channels, sample)
+
+
+def fitted(image: Image, channels: int, sample: Sample) -> Image:
+    """The sample's image with as many channels: a grey picture serves where three colours are expected, and three equal colours
+    where one grey is. Raises InputError CHANNELS."""
+    if image.channels == channels:
+        return image
+    if image.channels == 1 and channels == 3:
+        return Image(np.repeat(image.array, 3, axis=0), image.geometry, image.meta)
+    if image.channels == 3 and channels == 1 and (image.array == image.array[:1]).all():
+        return Image(image.array[:1], image.geometry, image.meta)
     raise InputError(
         "CHANNELS",
         sample.images[0].path,
-        found=f"{stacked.channels} channels",
+        found=f"{image.channels} channels",
         expected=f"{channels}",
         fix="give every case the same channels, in the same order",
     )

@@ -9,10 +9,11 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, NonNegativeInt
+from pydantic import BeforeValidator, Field, NonNegativeInt
+from pydantic_core import PydanticCustomError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -22,8 +23,22 @@ Draw = torch.Generator | None
 FWHM = math.sqrt(8 * math.log(2))  # standard deviations between the places where a Gaussian has half of its height
 
 
+def _strength(value: Any, most: float = math.inf) -> Any:
+    ends = [value, value] if isinstance(value, (int, float)) else value
+    two = isinstance(ends, (list, tuple)) and len(ends) == 2 and all(isinstance(end, (int, float)) for end in ends)
+    if two and 0 < ends[0] <= ends[1] <= most and math.isfinite(ends[1]):
+        return value
+    limit = "" if math.isinf(most) else f" and at most {most:g}"
+    raise PydanticCustomError("strength", f"a number above 0{limit}, or two of them as [lowest, highest]")
+
+
+Strength = Annotated[float | tuple[float, float], BeforeValidator(_strength)]
+Share = Annotated[float | tuple[float, float], BeforeValidator(functools.partial(_strength, most=1.0))]
+
+
 class Noise(Options):
-    """What a detector adds, by `kind`; values below are in the source's units.
+    """What a detector adds, by `kind`; values below are in the source's units. How strong it is, by `sigma`, `quanta` or
+    `dose`, is one number, or the lowest and the highest of those that are drawn.
 
     gaussian: normal noise of standard deviation `sigma`.
     rician: the magnitude of a complex signal whose two parts have such noise each, as of MR (Gudbjartsson and Patz, Magn.
@@ -36,13 +51,29 @@ class Noise(Options):
     """
 
     kind: Literal["gaussian", "rician", "poisson", "low_dose"] = "gaussian"
-    sigma: float = Field(default=25.0, gt=0)
+    sigma: Strength = 25.0
     zero: float = 0.0
-    quanta: float = Field(default=1.0, gt=0)
+    quanta: Strength = 1.0
     photons: float = Field(default=1e4, gt=0)
-    dose: float = Field(default=0.25, gt=0, le=1)
+    dose: Share = 0.25
     attenuation: float = Field(default=0.01, gt=0)
     electronic: float = Field(default=10.0, ge=0)
+
+    @property
+    def key(self) -> str:
+        """Of what says how strong noise of this kind is."""
+        return {"poisson": "quanta", "low_dose": "dose"}.get(self.kind, "sigma")
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """The lowest and the highest strength, which may be one."""
+        value: float | tuple[float, float] = getattr(self, self.key)
+        return value if isinstance(value, tuple) else (value, value)
+
+    @property
+    def varies(self) -> bool:
+        """Whether strengths are drawn."""
+        return isinstance(getattr(self, self.key), tuple)
 
 
 class Holes(Options):
@@ -69,16 +100,29 @@ class Resolution(Options):
         return self.axes or tuple(range(ndim))
 
 
-def add_noise(x: Tensor, how: Noise, draw: Draw = None) -> Tensor:
-    """The batch as a detector with this noise would show it; nothing is rounded or cut."""
+def strengths(how: Noise, count: int, draw: Draw = None, device: torch.device | str = "cpu") -> Tensor:
+    """(count,) how strong the noise of each sample is: between the limits, equal ratios being equally likely. Of one strength
+    nothing is drawn."""
+    low, high = how.limits
+    if not how.varies:
+        return torch.full((count,), low, device=device)
+    drawn: Tensor = low * (high / low) ** torch.rand(count, generator=draw, device=device)
+    return drawn
+
+
+def add_noise(x: Tensor, how: Noise, draw: Draw = None, strength: Tensor | None = None) -> Tensor:
+    """The batch as a detector with this noise would show it; nothing is rounded or cut. strength: (B,) of each sample, None for
+    those that `strengths` draws first."""
+    level = strengths(how, len(x), draw, x.device) if strength is None else strength
+    level = level.reshape(-1, *[1] * (x.ndim - 1))
     if how.kind == "gaussian":
-        return x + how.sigma * _normal(x, draw)
+        return x + level * _normal(x, draw)
     signal = x - how.zero
     if how.kind == "rician":
-        return how.zero + torch.hypot(signal + how.sigma * _normal(x, draw), how.sigma * _normal(x, draw))
+        return how.zero + torch.hypot(signal + level * _normal(x, draw), level * _normal(x, draw))
     if how.kind == "poisson":
-        return how.zero + torch.poisson((how.quanta * signal).clamp_min(0), draw) / how.quanta
-    sent = how.dose * how.photons
+        return how.zero + torch.poisson((level * signal).clamp_min(0), draw) / level
+    sent = level * how.photons
     counted = torch.poisson(sent * torch.exp(-how.attenuation * signal), draw) + how.electronic * _normal(x, draw)
     return how.zero - torch.log(counted.clamp_min(1) / sent) / how.attenuation
 

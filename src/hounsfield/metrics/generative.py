@@ -21,7 +21,6 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
-LARGEST_SUBSET = 1000  # images of each set in one estimate of the kernel distance
 CHUNK = 1 << 22  # distances held at a time: 32 MB
 # Of `memorisation`: the chance of a false alarm by either of its two rules, the least number of images of each set, and which
 # of the held-out ones (one in so many, the nearest) tell how rare small distances are.
@@ -31,20 +30,21 @@ NEAREST = 5
 PERMUTATIONS = 2000
 
 
-def frechet(a: Floats, b: Floats) -> float:
-    """Fréchet distance of the Gaussians that have the sets' means and covariances, >= 0 (FID; Heusel et al., NeurIPS 2017).
+def frechet(a: Floats, b: Floats, weights_a: Floats | None = None, weights_b: Floats | None = None) -> Floats:
+    """(R,) Fréchet distance of the Gaussians that have the sets' means and covariances, >= 0 (FID; Heusel et al., NeurIPS
+    2017), each image counted as often as a row of the weights (R, N) and (R, M) says; without weights (1,), each once.
 
     |mean_a - mean_b|² + trace(A + B - 2 (A B)^½), in squared units of the features. Each set needs F + 1 images: with fewer its
-    covariance is singular whatever they show. Two sets of one distribution have a distance above 0, which falls as 1 / N.
+    covariance is singular whatever they show. Two sets of one distribution have a distance above 0, which falls as 1 / N, and
+    repeated images raise it: `bootstrap.two_samples`, which gives the interval, moves its replicates for that.
     """
     a, b = _sets(np.shape(a)[-1] + 1, a=a, b=b)
-    return float(weighted_frechet(a, b, np.ones((1, len(a))), np.ones((1, len(b))))[0])
+    rows = zip(_weights(a, weights_a), _weights(b, weights_b), strict=True)
+    return np.array([_frechet(_moments(a, w), _moments(b, v)) for w, v in rows])
 
 
-def weighted_frechet(a: Floats, b: Floats, weights_a: Floats, weights_b: Floats) -> Floats:
-    """(R,) `frechet` with each image counted as often as a row of the weights (R, N) and (R, M) says; for
-    `bootstrap.two_samples`, which moves the replicates: repeated images alone raise this distance."""
-    return np.array([_frechet(_moments(a, w), _moments(b, v)) for w, v in zip(weights_a, weights_b, strict=True)])
+def _weights(features: Floats, weights: Floats | None) -> Floats:
+    return np.ones((1, len(features))) if weights is None else weights
 
 
 def _moments(features: Floats, weights: Floats) -> tuple[Floats, Floats]:
@@ -63,29 +63,15 @@ def _frechet(a: tuple[Floats, Floats], b: tuple[Floats, Floats]) -> float:
     return max(0.0, float(((mean_a - mean_b) ** 2).sum() + (root_a**2).sum() + (root_b**2).sum() - 2 * shared))
 
 
-def kernel_distance(a: Floats, b: Floats, subsets: int = 100, size: int | None = None, seed: int = 0) -> tuple[float, float]:
-    """Squared maximum mean discrepancy under the kernel (x·y / F + 1)³, unbiased (KID; Bińkowski et al., ICLR 2018).
+def kernel_distance(a: Floats, b: Floats, weights_a: Floats | None = None, weights_b: Floats | None = None) -> Floats:
+    """(R,) squared maximum mean discrepancy under the kernel (x·y / F + 1)³, unbiased (KID; Bińkowski et al., ICLR 2018), each
+    image counted as often as a row of the weights (R, N) and (R, M) says; without weights (1,), each once.
 
-    Mean and standard deviation over `subsets` draws of `size` images of each set, without replacement; by default half of the
-    smaller set, at most LARGEST_SUBSET. Around 0, on either side, for sets of one distribution, whatever N. The deviation is
-    that of a subset; for an interval of the figure give `weighted_kernel` to `bootstrap.two_samples`. Each set needs 4 images.
+    Around 0, on either side, for sets of one distribution, whatever N. Each set needs 4 images. No image is compared with
+    itself, repeated or not. NaN where weights leave one image of a set.
     """
     a, b = _sets(4, a=a, b=b)
-    fewest = min(len(a), len(b))
-    size = min(LARGEST_SUBSET, fewest // 2) if size is None else size
-    if not 2 <= size <= fewest or subsets < 1:
-        found, expected = f"{subsets} subsets of {size}", f"1 or more, of 2 to {fewest}"
-        raise InputError("BAD_OPTION", "kernel distance", found=found, expected=expected, fix="choose another size")
-    rng = np.random.default_rng(seed)
-    once = np.ones((1, size))
-    drawn = ([x[rng.choice(len(x), size, replace=False)] for x in (a, b)] for _ in range(subsets))
-    values = [weighted_kernel(x, y, once, once)[0] for x, y in drawn]
-    return float(np.mean(values)), float(np.std(values))
-
-
-def weighted_kernel(a: Floats, b: Floats, weights_a: Floats, weights_b: Floats) -> Floats:
-    """(R,) the unbiased estimate on all images, each counted as often as a row of the weights (R, N) and (R, M) says; for
-    `bootstrap.two_samples`. No image is compared with itself, repeated or not. NaN where weights leave one image of a set."""
+    weights_a, weights_b = _weights(a, weights_a), _weights(b, weights_b)
     across = ((weights_a @ _kernel(a, b)) * weights_b).sum(axis=1) / (weights_a.sum(axis=1) * weights_b.sum(axis=1))
     return np.asarray(_within(a, weights_a) + _within(b, weights_b) - 2 * across)
 
@@ -105,11 +91,15 @@ def _kernel(a: Floats, b: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """Which images lie where the other set has some, for N real and M generated ones.
+    """Which images lie where the other set has some, for N real and M generated ones. The means are the figures;
+    `bootstrap.mean` gives their intervals, those of `recalled` and `covered` by patient.
 
-    precise: (M,) whether each generated image lies in the ball of a real one. recalled: (N,) the reverse. crowd: (M,) how many
-    real balls hold the generated image, over k. covered: (N,) whether the ball of each real image holds a generated one. Their
-    means are the figures; `bootstrap.mean` gives the intervals, those of `recalled` and `covered` by patient.
+    precise: (M,) whether each generated image lies in the ball of a real one, and so looks real; recalled: (N,) the reverse,
+        whether each real one could have been generated: precision and recall (Kynkäänniemi et al., NeurIPS 2019, eq. 2). The
+        wide ball of an outlier can raise either.
+    crowd: (M,) how many real balls hold the generated image, over k; covered: (N,) whether the ball of each real image holds a
+        generated one: density, >= 0, and coverage (Naeem et al., ICML 2020). Real images in place of the generated ones have
+        density 1 and, with large sets of one size, coverage 1 - 2^-k.
     """
 
     precise: Bools
@@ -133,21 +123,6 @@ def support(real: Floats, generated: Floats, k: int = 5) -> Support:
         covered |= inside.any(axis=0)
         recalled |= (distances <= of_generated[rows, None]).any(axis=0)
     return Support(precise, recalled, crowd, covered)
-
-
-def precision_recall(real: Floats, generated: Floats, k: int = 5) -> tuple[float, float]:
-    """Precision, the part of the generated images that look real, and recall, the part of the real ones that could have been
-    generated, both in [0, 1] (Kynkäänniemi et al., NeurIPS 2019, eq. 2). The wide ball of an outlier can raise either."""
-    found = support(real, generated, k)
-    return float(found.precise.mean()), float(found.recalled.mean())
-
-
-def density_coverage(real: Floats, generated: Floats, k: int = 5) -> tuple[float, float]:
-    """Density, how crowded with real images the places of the generated ones are (>= 0), and coverage, the part of the real
-    images with a generated one nearby, in [0, 1] (Naeem et al., ICML 2020). Real images in place of the generated ones have
-    density 1 and, with large sets of one size, coverage 1 - 2^-k."""
-    found = support(real, generated, k)
-    return float(found.crowd.mean()), float(found.covered.mean())
 
 
 def _radii(features: Floats, k: int) -> Floats:

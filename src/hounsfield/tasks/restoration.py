@@ -23,8 +23,9 @@ from hounsfield.core.sample import Sample
 from hounsfield.data.augment import generator
 from hounsfield.data.channels import read_case
 from hounsfield.data.dataset import Dataset
-from hounsfield.data.degrade import Holes, Noise, Resolution, add_noise, coarsen, fill, make_holes, refine
+from hounsfield.data.degrade import Holes, Noise, Resolution, add_noise, coarsen, fill, make_holes, refine, strengths
 from hounsfield.data.loader import Batch
+from hounsfield.data.noise_level import estimate
 from hounsfield.data.prepare import Placement, Prepared, units
 from hounsfield.models.parts.patchgan import Adversaries, PatchCritic
 from hounsfield.tasks import RGB
@@ -34,7 +35,8 @@ from hounsfield.tasks.parts.blind import blind_spots
 from hounsfield.tasks.parts.fidelity import BLIND, PAIRS, Metrics, Riddle
 from hounsfield.tasks.parts.given import Given, beyond_range, composed, divisible, placed, without_hole
 from hounsfield.tasks.parts.losses import structural
-from hounsfield.tasks.parts.pairs import acquisitions
+from hounsfield.tasks.parts.noisy import USUAL, Noisy, noised, tell, usual
+from hounsfield.tasks.parts.pairs import acquisitions, of_both, separate
 from hounsfield.tasks.parts.windows import Slab, flips, slabs
 
 KIND = "dense"
@@ -53,6 +55,7 @@ TOLD = 1e-3  # loss of a critic below which it tells all patches apart, and its 
 class Options(core.Options):
     """repair: what is undone: noise as `noise` says, holes as `holes` says, coarse voxels as `resolution` says. All of it is
     done to clean images in training and evaluation; in use only `resolution` matters, and where the holes are is given.
+    Where the strength of the noise is a range, the network is told it: what nobody states is estimated from the image.
     scale: lowest and highest value that PSNR and SSIM refer to; null: each case's own.
     structure: weight of 1 - SSIM beside the mean absolute error. adversarial: weight of a critic of patches beside both.
     blind: the images are noisy themselves, and every voxel is learned from its neighbours (noise2void), which takes away what
@@ -104,29 +107,19 @@ def rules(fingerprint: Fingerprint) -> core.Decision:
         )
     low = min(i.low for i in fingerprint.intensity)
     span = max(max(i.high for i in fingerprint.intensity) - low, 1e-6)
-    noise = {
-        "sigma": _short(0.1 * span),
-        "zero": _short(min(0.0, low)),
-        "quanta": _short(100 / span),
-        "attenuation": _short(3 / span),
-    }
     sides = fingerprint.spacing_median
     thick = int(np.argmax(sides)) if fingerprint.ndim == 3 and max(sides) > THICK * min(sides) else None
     picture = fingerprint.dtype == "uint8" and fingerprint.space == "none"
     scale = (0.0, 255.0) if picture else (low, low + span) if fingerprint.modality == "CT" else None
     return core.Decision(
-        {"noise": noise, "resolution": {"axes": () if thick is None else (thick,)}, "scale": scale},
+        {"noise": usual(low, span), "resolution": {"axes": () if thick is None else (thick,)}, "scale": scale},
         {
-            "noise": f"values span {span:g}: a tenth of it, or a hundred quanta at its top, or three e-folds of attenuation",
+            "noise": f"values span {span:g}: {USUAL}; the network is told how strong the noise is",
             "resolution": f"voxels {max(sides) / min(sides):.1f} times as long as wide"
             + ("" if thick is None else f": finer along axis {thick} alone"),
             "scale": "8-bit pictures" if picture else "values mean the same in every case" if scale else "each case by itself",
         },
     )
-
-
-def _short(value: float) -> float:
-    return float(f"{value:.3g}")
 
 
 class Solver:
@@ -139,12 +132,19 @@ class Solver:
         self.plan = plan
         self.options = plan.task_options
         self.out_channels = self.channels = len(plan.channels) // (2 if self.options.pairs else 1)
+        added = self.options.repair == "denoise" and not self.options.noisy
+        self.noise = self.options.noise if added else None  # what images are given in training and evaluation
         finer = self.options.repair == "upscale"
         as_they_are.check(plan, self.options.resolution, finer=finer, pairs=self.options.pairs)
 
     @property
     def holes(self) -> bool:
         return self.options.repair == "inpaint"
+
+    @property
+    def told(self) -> bool:
+        """Whether the network is told how strong the noise is."""
+        return self.noise is not None and self.noise.varies
 
     def encode(self, sample: Sample, placement: Placement) -> npt.NDArray[np.float32]:
         """(2 C,) mean and deviation of each channel of the case, by which it was normalised: they lead back to its units."""
@@ -158,8 +158,9 @@ class Solver:
         return torch.ones(size, 2 * len(self.plan.channels))
 
     def network(self, build: Callable[[int, int], nn.Module]) -> nn.Module:
-        """The plan's model, with a channel more where the holes are; with a critic where there is one."""
-        inputs = self.channels + self.holes
+        """The plan's model, with a channel more that tells where the holes are, or how strong the noise is; with a critic where
+        there is one."""
+        inputs = self.channels + self.holes + self.told
         made = build(inputs, self.channels)
         if self.options.adversarial == 0:
             return made
@@ -243,7 +244,7 @@ class Solver:
         the others have the mean of what is known. The sample's id is the seed, so that every run is given the same."""
         upright, options = image.canonical(), self.options
         x = torch.from_numpy(np.array(upright.array, dtype=np.float32, order="C"))[None]
-        draw = generator("cpu", zlib.crc32(sample.id.encode()))
+        draw = _draw_of(sample)
         grid = upright.geometry
         if self.holes:
             hole = make_holes(1, x.shape[2:], options.holes, draw)
@@ -255,13 +256,18 @@ class Solver:
             grid = grid.crop((0,) * grid.ndim, kept).resize(x.shape[2:])
         elif options.pairs:
             x = x[:, : self.channels]
-        elif not options.blind:
-            x = add_noise(x, options.noise, draw)
+        elif self.noise is not None:
+            x = add_noise(x, self.noise, draw)
         return Image(x[0].numpy(), grid, image.meta)
 
     def prepare(self, image: Image, device: torch.device) -> Given:
-        """image: (C, *spatial), of inpainting (C + 1, ...), not 0 in the holes. Raises InputError CHANNELS, VALUE_RANGE,
-        BAD_OPTION where no hole is given."""
+        """image: (C, *spatial), of inpainting (C + 1, ...), not 0 in the holes, of pairs also (2 C, ...). Raises InputError
+        CHANNELS, VALUE_RANGE, BAD_OPTION where no hole is given."""
+        how = self.plan.normalise[: self.channels]
+        if self.options.pairs and image.channels == 2 * self.channels:
+            first, second = (Image(half, image.geometry, image.meta) for half in np.split(image.array, 2))
+            beyond_range(second.array, how, ROOM)
+            return of_both(self.prepare(first, device), second)
         if image.channels != self.channels + self.holes:
             no_hole = self.holes and image.channels == self.channels
             raise InputError(
@@ -271,10 +277,16 @@ class Solver:
                 expected="one on the grid of the image" if no_hole else f"{self.channels}, as the plan has",
                 fix="hounsfield restore RUN INPUT --mask MASK" if no_hole else "give the channels that were learned from",
             )
-        how = self.plan.normalise[: self.channels]
         given = placed(image, self.channels, how, self._finer(), device)
         beyond_range(given.image.array, how, ROOM)
-        return given
+        strength = self.strength(image) if self.told else None
+        return given if strength is None else tell(given, self.options.noise, strength)
+
+    def strength(self, image: Image) -> float | None:
+        """How strong the noise of an image (C, *spatial) is known to be, else seems to be; None where none is learned."""
+        if self.noise is None or isinstance(image, Noisy):
+            return image.noise if isinstance(image, Noisy) else None
+        return estimate(image.array, self.noise)
 
     def riddle(self, sample: Sample) -> Riddle:
         """The sample as it is posed, and its truth."""
@@ -288,7 +300,8 @@ class Solver:
             given = refine(given, self.options.resolution)
         # Of two acquisitions the second.
         truth = image.canonical().array[(slice(-self.channels, None), *(slice(n) for n in given.shape[2:]))]
-        return Riddle(truth.astype(np.float32), given[0].numpy(), hole)
+        noise = None if self.noise is None else float(strengths(self.noise, 1, _draw_of(sample)))
+        return Riddle(truth.astype(np.float32), given[0].numpy(), hole, noise)
 
     def metrics(self) -> Metrics:
         note = BLIND if self.options.blind else PAIRS if self.options.pairs else ""
@@ -332,17 +345,8 @@ class Solver:
             return torch.cat([fill(clean, hole), hole.float()], dim=1), clean, hole
         if options.repair == "upscale":
             return refine(coarsen(clean, options.resolution), options.resolution), clean, None
-        mean, std = batch.target.float().reshape(len(clean), self.channels, 2, *[1] * (clean.ndim - 2)).unbind(2)
-        source = clean * std + mean
-        noisy = add_noise(source, options.noise)
-        cases = [how.scope == "case" for how in self.plan.normalise]
-        if any(cases):
-            # In use a case is normalised by what it is with its noise.
-            own = torch.tensor(cases, device=clean.device).reshape(-1, *[1] * (clean.ndim - 2))
-            noise = (noisy - source).flatten(2)
-            mean = torch.where(own, mean + noise.mean(2).reshape(mean.shape), mean)
-            std = torch.where(own, (std.square() + noise.var(2, correction=0).reshape(std.shape)).sqrt(), std)
-        return (noisy - mean) / std, (source - mean) / std, None
+        assert self.noise is not None
+        return *noised(clean, batch.target, self.noise, [how.scope == "case" for how in self.plan.normalise]), None
 
     def _made(self, model: nn.Module, given: Tensor) -> Tensor:
         """(B, C, *patch) float32: what was given, and what the network adds to it."""
@@ -357,7 +361,9 @@ class Solver:
         device, own = next(models[0].parameters()).device, flips(self.plan)
 
         def change(window: Tensor) -> Tensor:
-            views = torch.stack([_view(model, axes, window) for axes in (*own, *more) for model in models])
+            given = separate(window, self.channels) if self.options.pairs else window
+            views = torch.stack([_view(model, axes, given) for axes in (*own, *more) for model in models])
+            views = views.mean(dim=1, keepdim=True)  # over acquisitions
             mean = views[: len(own) * len(models)].mean(dim=0)
             return torch.cat([mean, views.std(dim=0, correction=0)], dim=1) if spread else mean
 
@@ -366,6 +372,11 @@ class Solver:
         along = () if finer is None else finer.along(self.plan.ndim)
         of = [self.options.resolution.factor if k in along else 1 for k in range(self.plan.ndim)]
         return slabs(change, x[0], self.plan.patch, self.plan.inference.overlap, outputs, device, of)
+
+
+def _draw_of(sample: Sample) -> torch.Generator:
+    """Of what is done to a held-out case."""
+    return generator("cpu", zlib.crc32(sample.id.encode()))
 
 
 def _view(model: nn.Module, axes: tuple[int, ...], window: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from hounsfield.core.plan import Plan
-from hounsfield.tasks import Row
+from hounsfield.tasks import Row, classification
 from hounsfield.workflow.charts import strip
 
 MANY: Final = 12  # classes up to which a table shows all
@@ -45,7 +45,7 @@ class Recognised:
 
 
 def is_multilabel(plan: Plan) -> bool:
-    return bool(getattr(plan.task_options, "multilabel", False))
+    return isinstance(plan.task_options, classification.Options) and plan.task_options.multilabel
 
 
 def matrix(rows: Sequence[Row], plan: Plan) -> Matrix | None:

@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from hounsfield.core.plan import Plan
 from hounsfield.metrics.bootstrap import Interval
+from hounsfield.tasks import restoration
 from hounsfield.workflow.charts import Log
+from hounsfield.workflow.confusions import is_multilabel
 from hounsfield.workflow.console import first_few
 from hounsfield.workflow.evaluate import Evaluation
-from hounsfield.workflow.run import Run
+from hounsfield.workflow.run import Run, draws_from_masks
 from hounsfield.workflow.tables import PARTS, meaning, title
 from hounsfield.workflow.timeline import seconds_text
 
@@ -61,14 +63,14 @@ def purpose(plan: Plan) -> str:
     if plan.task == "segmentation":
         return f"to outline {listed}"
     if plan.task == "classification":
-        return f"to tell {listed} apart" if not getattr(plan.task_options, "multilabel", False) else f"to recognise {listed}"
-    repair = getattr(plan.task_options, "repair", "")
-    if repair:
-        return {"denoise": "to take noise away", "inpaint": "to fill holes"}.get(repair, "to raise resolution")
+        return f"to recognise {listed}" if is_multilabel(plan) else f"to tell {listed} apart"
+    if isinstance(plan.task_options, restoration.Options):
+        repairs = {"denoise": "to take noise away", "inpaint": "to fill holes", "upscale": "to raise resolution"}
+        return repairs[plan.task_options.repair]
     if plan.task == "pretraining":
         return "to fill in what was hidden of them"
     if plan.task == "generation":
-        of = "from masks of" if getattr(plan.task_options, "masks", False) else "of"
+        of = "from masks of" if draws_from_masks(plan) else "of"
         return "to draw new images" + (f" {of} {listed}" if listed else "")
     return f"for {plan.task}" + (f" of {listed}" if listed else "")
 

@@ -25,7 +25,7 @@ from hounsfield.workflow.device import choose_device
 from hounsfield.workflow.generate import save_picture
 from hounsfield.workflow.predict import Predictor, cases_of
 from hounsfield.workflow.run import Run, as_planned, read_json, write_json
-from hounsfield.workflow.sets import Beside, measure_sets, trained
+from hounsfield.workflow.sets import Beside, beside_of, measure_sets, trained
 from hounsfield.workflow.team import ALONE, Team
 from hounsfield.workflow.usefulness import Downstream, Likeness, More, taught
 
@@ -162,10 +162,8 @@ def _beside(
     NOT_FOUND where the run's data have moved."""
     if TASKS.load(run.plan.task).KIND != "generator":
         return None
-    data = own or run.dataset(choices)
-    train, val = (data.select(ids).samples if ids else () for ids in (run.split.train, run.split.val))
-    spare = () if part in ("val", "train") else val
-    return Beside(train, spare, None if features is None else trained(Run(features), run, device))
+    judge = None if features is None else trained(Run(features), run, device)
+    return beside_of(run, own or run.dataset(choices), part, judge)
 
 
 def _in_classes_of(plan: Plan, dataset: Dataset) -> Dataset:

@@ -15,7 +15,7 @@ from hounsfield.core.image import Image
 from hounsfield.core.plan import Plan
 from hounsfield.core.prediction import Prediction
 from hounsfield.core.sample import Sample
-from hounsfield.data.channels import read_case
+from hounsfield.data.channels import fitted, read_case
 from hounsfield.data.dataset import Dataset, ImageFile
 from hounsfield.data.prepare import CPU, Prepared, prepare
 from hounsfield.data.readers import open_dataset
@@ -104,13 +104,16 @@ class Predictor:
         return self.read(sample)
 
     def read(self, case: Image | Sample | str | Path) -> Image:
-        """All channels of a case that somebody gives."""
+        """All channels of a case that somebody gives: those that are learned from, or that the task wants of a user."""
         if isinstance(case, Image):
             return case
         if not isinstance(case, Sample):
             path = Path(case)
             case = Sample(path.name, (ImageFile(path),))
-        return read_case(case, self.solver.channels if isinstance(self.solver, Posing) else len(self.plan.channels))
+        image, every = read_case(case), len(self.plan.channels)
+        if image.channels == every or not isinstance(self.solver, Posing):
+            return fitted(image, every, case)
+        return fitted(image, self.solver.channels, case)
 
     def prepare(self, image: Image) -> Prepared:
         """The image on the model grid. Raises InputError WRONG_DIMENSION, CHANNELS, and what the task raises."""
@@ -178,6 +181,8 @@ def predict(
     for sample in track(console, "predicting", samples):
         case = predictor.read(sample) if shown else sample  # kept only where it is needed again
         prediction = predictor(case)
+        for note in prediction.meta.notes if isinstance(prediction, Image) else ():
+            console.say(f"  {sample.id}: {note}")
         written += results.write(kinds, predictor, author, sample, case, prediction, folder)
         path = predictor.solver.write(prediction, sample, folder) if own else None
         if path is not None:

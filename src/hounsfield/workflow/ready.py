@@ -19,7 +19,7 @@ from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.plan.rules import check_pair
 from hounsfield.tasks import TASKS
 from hounsfield.workflow.console import Console
-from hounsfield.workflow.run import read_plan
+from hounsfield.workflow.run import draws_from_masks, read_plan
 
 FEW = 0.05  # part of the training cases that is held out where labels are left aside
 
@@ -125,7 +125,7 @@ def _from_masks(options: Options) -> bool:
     """Whether images shall be drawn from masks, as the user or the plan file says: then masks are kept whatever the task."""
     if "task_options.masks" in (options.changes or {}):
         return (options.changes or {})["task_options.masks"] is True
-    return options.plan is not None and getattr(read_plan(options.plan).task_options, "masks", False)
+    return options.plan is not None and draws_from_masks(read_plan(options.plan))
 
 
 def audited(dataset: Dataset, split: Split, console: Console, *, strict: bool = False, skip: bool = False) -> Ready:

@@ -30,7 +30,7 @@ from hounsfield.io.formats import DEFAULT, Choices
 from hounsfield.io.limits import atomic
 from hounsfield.models import MODELS
 from hounsfield.plan.network import network
-from hounsfield.tasks import TASKS, Solver
+from hounsfield.tasks import TASKS, Solver, generation
 
 
 class Run:
@@ -121,7 +121,12 @@ class Run:
 def as_planned(dataset: Dataset, plan: Plan) -> Dataset:
     """The dataset as the plan's task wants it. Raises InputError BAD_LABEL for a plan of images from masks where there are
     none."""
-    return with_masks(dataset) if getattr(plan.task_options, "masks", False) else for_task(dataset, plan.task)
+    return with_masks(dataset) if draws_from_masks(plan) else for_task(dataset, plan.task)
+
+
+def draws_from_masks(plan: Plan) -> bool:
+    """Whether the run is a generator of images of masks."""
+    return isinstance(plan.task_options, generation.Options) and plan.task_options.masks
 
 
 def build(plan: Plan) -> nn.Module:

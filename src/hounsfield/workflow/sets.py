@@ -16,6 +16,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.geometry import Geometry
 from hounsfield.core.plan import Plan
 from hounsfield.core.sample import Sample
+from hounsfield.data.dataset import Dataset
 from hounsfield.data.prepare import Placement
 from hounsfield.metrics.bootstrap import Interval
 from hounsfield.tasks import RGB, TASKS, Row
@@ -72,6 +73,13 @@ class Measured:
     pictures: Mapping[str, RGB]
 
 
+def beside_of(run: Run, data: Dataset, part: str, judge: Judge | None = None) -> Beside:
+    """What images of a part of `data` are measured with, those that the run learned from: where it is none of the run's own, or
+    test, features may learn from val."""
+    train, val = (data.select(ids).samples if ids else () for ids in (run.split.train, run.split.val))
+    return Beside(train, () if part in ("val", "train") else val, judge)
+
+
 def learning(plan: Plan, spare: int, seconds: float | None) -> float:
     """Seconds that it takes to learn features from so many images; 0 where that is not done."""
     takes = LEARNING * prod(plan.patch)
@@ -122,8 +130,8 @@ def drawn(predictor: Predictor, beside: Known) -> Part:
 
 
 def trained(judge: Run, run: Run, device: str) -> Judge:
-    """A classification run as judge of the images of a generator's run. Raises InputError UNSUPPORTED_PAIR for one of another
-    task."""
+    """A classification run as judge of the images of a generator's run; of several networks the first, as the figures want one
+    vector an image. Raises InputError UNSUPPORTED_PAIR for a run of another task."""
     if TASKS.load(judge.plan.task).KIND != "vector":
         raise InputError(
             "UNSUPPORTED_PAIR",
@@ -134,7 +142,8 @@ def trained(judge: Run, run: Run, device: str) -> Judge:
         )
     predictor, solver = Predictor(judge, device), cast(Solver, run.solver)
     geometry, dtype = geometry_of(run), run.fingerprint.dtype
-    inner = judges.classifier(f"{judge.plan.model} of run {judge.root.resolve().name}", predictor.models[0])
+    several = f", the first of its {len(predictor.models)} networks" if len(predictor.models) > 1 else ""
+    inner = judges.classifier(f"{judge.plan.model} of run {judge.root.resolve().name}{several}", predictor.models[0])
 
     def of(images: Tensor) -> Tensor:
         each = [predictor.prepare(solver.image(values, geometry, dtype)).tensor for values in images]

@@ -202,7 +202,8 @@ def describe(row: Row, headline: str, classes: Sequence[Class]) -> str:
         return f"truth {row['truth'] or 'none'}, predicted {row['prediction'] or 'none'}{probability}"
     if "gain" in row:
         psnr, gain, ssim = (float(row[name]) for name in ("psnr", "gain", "ssim"))
-        return f"PSNR {psnr:.1f} dB, {gain:+.1f} dB on what was given; SSIM {ssim:.3f}"
+        noise = f"; noise {float(row['noise']):.3g}" if "noise" in row else ""
+        return f"PSNR {psnr:.1f} dB, {gain:+.1f} dB on what was given; SSIM {ssim:.3f}{noise}"
     if "found" in row:
         return f"{row['found']:.0f} found, {row['missed']:.0f} missed, {row['false']:.0f} false"
     if "nearest" in row:

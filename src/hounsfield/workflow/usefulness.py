@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
 
 from hounsfield.core.errors import InputError
 from hounsfield.core.image import Image
@@ -39,35 +40,40 @@ class More(Protocol):
 
 class Likeness:
     """The distance of features (`metrics.restoration.feature_distance`) of what was restored, and of what was given, to the
-    truth, in the holes alone where there are some. judge: a run of classification, for which each image is prepared. Raises
-    InputError UNSUPPORTED_PAIR for another run, or one of images of another kind."""
+    truth, in the holes alone where there are some; of several networks the mean. judge: a run of classification, for which each
+    image is prepared. Raises InputError UNSUPPORTED_PAIR for another run, or one of images of another kind."""
 
     def __init__(self, run: Run, judge: Run, device: str) -> None:
         self.solver = _solver(run)
         _check(self.solver, judge, "--features", ("vector",), "one of classification")
         predictor = Predictor(judge, device)
         self.plan = predictor.plan
-        self.layers = judges.layers(f"{judge.plan.network} of run {judge.root.resolve().name}", predictor.models[0])
+        name = f"{judge.plan.network} of run {judge.root.resolve().name}"
+        self.networks = [judges.layers(name, model) for model in predictor.models]
+        mean = f"mean of {len(self.networks)} networks, " if len(self.networks) > 1 else ""
+        self.about = f"{mean}features of {name} ({', '.join(network.digest for network in self.networks)})"
 
     def case(self, sample: Sample, prediction: Prediction) -> Row:
         assert isinstance(prediction, Image)
         riddle, made = self.solver.riddle(sample), prediction.canonical()
-        truth, restored, given = (self._maps(Image(array, made.geometry)) for array in (riddle.truth, made.array, riddle.given))
-        return {
-            "feature_distance": feature_distance(truth, restored, riddle.hole),
-            "feature_distance_given": feature_distance(truth, given, riddle.hole),
-        }
+        images = [self._prepared(Image(array, made.geometry)) for array in (riddle.truth, made.array, riddle.given)]
+        each = []
+        for network in self.networks:
+            truth, *others = (network.of(x) for x in images)
+            each.append([feature_distance(truth, other, riddle.hole) for other in others])
+        restored, given = np.mean(each, axis=0)
+        return {"feature_distance": float(restored), "feature_distance_given": float(given)}
 
     def summary(self, rows: Sequence[Row], patients: Sequence[str | None]) -> Mapping[str, Interval]:
         return {
-            name: bootstrap.mean([float(row[name]) for row in rows], patients).noted(self.layers.about)
+            name: bootstrap.mean([float(row[name]) for row in rows], patients).noted(self.about)
             for name in ("feature_distance", "feature_distance_given")
         }
 
-    def _maps(self, image: Image) -> list[npt.NDArray[np.float64]]:
+    def _prepared(self, image: Image) -> Tensor:
         # All of the image, so that a hole has one place in all maps.
         grid = self.plan.grid.model_copy(update={"crop_foreground": False})
-        return self.layers.of(prepare(image, grid, self.plan.normalise).tensor[None])
+        return prepare(image, grid, self.plan.normalise).tensor[None]
 
 
 class Downstream:

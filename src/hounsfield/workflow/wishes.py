@@ -20,7 +20,7 @@ from hounsfield.data.prepare import place, prepare_labels
 from hounsfield.data.readers import open_dataset
 from hounsfield.tasks import TASKS
 from hounsfield.workflow.prepare import grid_spacing
-from hounsfield.workflow.run import Run
+from hounsfield.workflow.run import Run, draws_from_masks
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ def wishes(run: Run, label: str | None, masks: str | Path | None) -> Callable[[i
             expected="one of generation",
             fix="train one with hounsfield train DATA --task generation",
         )
-    from_masks = getattr(run.plan.task_options, "masks", False)
+    from_masks = draws_from_masks(run.plan)
     names = [] if from_masks else [c.name for c in run.plan.classes]
     if label is not None and label not in names:
         raise InputError(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
-from hounsfield.tasks.parts.pairs import acquisitions
+from hounsfield.core.geometry import Geometry
+from hounsfield.core.image import Image
+from hounsfield.core.plan import Normalise
+from hounsfield.tasks.parts.given import placed
+from hounsfield.tasks.parts.pairs import acquisitions, of_both, separate
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (4, 3, 6)])
@@ -37,3 +42,16 @@ def test_the_seed_decides_which_is_given() -> None:
         found.append(acquisitions(both, units)[0])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+def test_both_are_given_in_the_units_of_the_first_and_each_goes_through_the_network() -> None:
+    first, second = (np.random.default_rng(k).uniform(0, 255, (2, 5, 6)) for k in range(2))
+    scale = Normalise(scope="dataset", low=0, high=255, mean=100, std=50)
+    given = placed(Image(first, Geometry.none((5, 6))), 2, (scale, scale), None, torch.device("cpu"))
+    both = of_both(given, Image(second, Geometry.none((5, 6))))
+    mean, *apart = (both.tensor * 50 + 100).double().chunk(3)
+    np.testing.assert_allclose(mean, (first + second) / 2, atol=1e-3)
+    for found, wanted in zip(apart, (first, second), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-3)
+    assert torch.equal(separate(both.tensor[None], 2), both.tensor[2:].reshape(2, 2, 5, 6))
+    assert torch.equal(separate(given.tensor[None], 2), given.tensor[None])

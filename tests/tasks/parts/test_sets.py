@@ -38,10 +38,13 @@ def test_a_good_generator_is_as_near_as_real_images_are() -> None:
 def test_figures_are_those_of_the_metrics() -> None:
     made = part("made", 60, 3, shift=0.5)
     found = compare(REAL, made, TRAIN, "").figures
-    assert found["fid"].value == pytest.approx(generative.frechet(REAL.features, made.features))
-    assert (found["precision"].value, found["recall"].value) == generative.precision_recall(REAL.features, made.features)
-    assert (found["density"].value, found["coverage"].value) == generative.density_coverage(REAL.features, made.features)
-    assert found["fid_real"].value == pytest.approx(generative.frechet(REAL.features, TRAIN.some(60).features))
+    for name, other in (("", made), ("_real", TRAIN.some(60))):
+        assert found[f"fid{name}"].value == pytest.approx(generative.frechet(REAL.features, other.features)[0])
+        assert found[f"kid{name}"].value == pytest.approx(generative.kernel_distance(REAL.features, other.features)[0])
+        there = generative.support(REAL.features, other.features)
+        for figure, each in (("precision", there.precise), ("recall", there.recalled), ("density", there.crowd)):
+            assert found[f"{figure}{name}"].value == pytest.approx(each.mean())
+        assert found[f"coverage{name}"].value == pytest.approx(there.covered.mean())
     assert found["kid"].value > 5 * abs(found["kid_real"].value)
     assert found["fid"].n == 60
 

@@ -1,14 +1,15 @@
-"""Which affine a NIfTI header means: the choice between sform and qform, and units."""
+"""Which affine a NIfTI header means, the choice between sform and qform, and units; and the way back into a header."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from hounsfield.core.errors import InputError
+from hounsfield.core.image import Spaces
 from hounsfield.io.formats import Choices
 
 Floats = npt.NDArray[np.float64]
@@ -19,6 +20,8 @@ SPACING_TOLERANCE = 1e-3
 PLACEMENT_TOLERANCE = 1e-2
 # NIfTI-1 standard, xyzt_units: mm of one unit. 0 (unknown) is taken as mm, as every reader does.
 _MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+# A written affine is what was meant where it is that to this part of a voxel.
+_WRITTEN = 1e-3
 
 
 def unit_of(header: Any) -> float:
@@ -51,11 +54,7 @@ def affine_of(path: Path, header: Any, shape: tuple[int, ...], choices: Choices)
         raise InputError(
             "BAD_OPTION", path, found=f"--affine {choices.affine}", expected="sform or qform", fix="choose one of the two"
         )
-    forms = {}
-    if int(header["sform_code"]) > 0:
-        forms["sform"] = np.asarray(header.get_sform(), dtype=np.float64)
-    if int(header["qform_code"]) > 0:
-        forms["qform"] = _qform(header)
+    forms = _forms(header)
     notes: tuple[str, ...] = ()
     if not forms:
         affine = np.asarray(header.get_base_affine(), dtype=np.float64)
@@ -72,6 +71,61 @@ def affine_of(path: Path, header: Any, shape: tuple[int, ...], choices: Choices)
     affine = affine.copy()
     affine[:3] *= unit
     return affine, notes
+
+
+def spaces_of(header: Any, affine: Floats, choices: Choices) -> Spaces:
+    """What a header says of the spaces of its voxels. affine: as `affine_of` gives it, by the same choices."""
+    forms = _forms(header)
+    codes = {name: int(header[f"{name}_code"]) if name in forms else 0 for name in ("sform", "qform")}
+    # As `affine_of` takes it: the one there is, the one that was chosen, else the sform.
+    qform = "sform" not in forms or (len(forms) == 2 and choices.affine == "qform")
+    taken: Literal["sform", "qform"] = "qform" if qform else "sform"
+    other = "sform" if qform else "qform"
+    apart = None
+    if len(forms) == 2 and choices.affine is None and np.linalg.matrix_rank(affine) == 4:
+        there = forms[other].copy()
+        there[:3] *= unit_of(header)
+        apart = tuple(tuple(float(value) for value in row) for row in there @ np.linalg.inv(affine))
+    else:
+        codes[other] = 0  # there is none, or who chose one has said that it is wrong
+    return Spaces(codes["sform"], codes["qform"], int(header["xyzt_units"]), taken, apart)
+
+
+def set_spaces(header: Any, affine: Floats, spaces: Spaces, ndim: int) -> None:
+    """Write where the voxels of the header's shape are. affine: (4, 4) in mm, of the space that was taken; ndim: of the image.
+
+    A qform cannot hold shear: where it would have to, there is an sform alone. Without either code the spacing alone must say
+    the same; where it does not, there is an sform.
+    """
+    header["xyzt_units"] = spaces.units
+    scale = np.diag([1 / unit_of(header)] * 3 + [1.0])
+    here = scale @ affine
+    there = here if spaces.apart is None else scale @ np.array(spaces.apart) @ affine
+    sform, qform = (here, there) if spaces.taken == "sform" else (there, here)
+    header.set_qform(qform, code=0, strip_shears=True)
+    header.set_sform(sform, code=0)
+    header["qform_code"], header["sform_code"] = spaces.qform, spaces.sform  # also codes that nibabel does not know
+    columns = [*range(ndim), 3]
+    if spaces.qform and not _same(header.get_qform(), qform):
+        header["qform_code"] = 0
+        header["sform_code"] = spaces.sform or spaces.qform
+    elif not (spaces.sform or spaces.qform) and not _same(header.get_base_affine()[:, columns], here[:, columns]):
+        header["sform_code"] = 1
+
+
+def _same(found: Floats, meant: Floats) -> bool:
+    least = np.linalg.norm(meant[:3, :-1], axis=0).min()
+    return bool(np.allclose(found, meant, rtol=0, atol=_WRITTEN * least))
+
+
+def _forms(header: Any) -> dict[str, Floats]:
+    """The affines that have a code, in the header's units."""
+    forms = {}
+    if int(header["sform_code"]) > 0:
+        forms["sform"] = np.asarray(header.get_sform(), dtype=np.float64)
+    if int(header["qform_code"]) > 0:
+        forms["qform"] = _qform(header)
+    return forms
 
 
 def _qform(header: Any) -> Floats:

@@ -11,12 +11,12 @@ import numpy.typing as npt
 
 from hounsfield.core.errors import InputError
 from hounsfield.core.geometry import Geometry
-from hounsfield.core.image import Image, Meta
+from hounsfield.core.image import Image, Meta, Spaces
 from hounsfield.io import limits
 from hounsfield.io.formats import Choices, Peek
 from hounsfield.io.formats import _analyze_header as analyze
 from hounsfield.io.formats._layout import Layout, Role, check_claim, storable, world_of
-from hounsfield.io.formats._nifti_affine import affine_of, check_spacing
+from hounsfield.io.formats._nifti_affine import affine_of, check_spacing, set_spaces, spaces_of
 from hounsfield.io.stream import GZIP, begins, open_stream
 from hounsfield.io.values import rescaled
 
@@ -27,8 +27,6 @@ _SIZES = {348: 344, 540: 4}  # size of the header: offset of its magic
 _MAGICS = (b"n+1", b"ni1", b"n+2", b"ni2")
 # Intent codes whose fourth axis counts components of one voxel: symmetric matrix, displacement, vector, RGB, RGBA.
 _VECTORS = (1005, 1006, 1007, 2003, 2004)
-# A qform is written where it repeats the affine to this part of a voxel.
-_SHEAR = 1e-3
 _ROLES: tuple[Role, ...] = ("space", "space", "space", "volumes", "channels")
 
 
@@ -51,12 +49,12 @@ def read(path: Path, choices: Choices) -> Image:
     Raises InputError TRUNCATED, TOO_LARGE, EXPANDS_TOO_FAR, CORRUPT_PIXELS, BAD_HEADER, BAD_SPACING, BAD_AFFINE,
     AFFINE_CONFLICT, WRONG_DIMENSION.
     """
-    layout, slope, inter = _layout(path, choices)
+    layout, slope, inter, spaces = _layout(path, choices)
     array, notes = layout.load(path, choices), layout.notes
     if layout.dtype.fields is not None:
         array, notes = _colours(array, notes)
     array = rescaled(array, slope, inter)
-    return Image(array, layout.geometry, Meta(format="nifti", notes=notes))
+    return Image(array, layout.geometry, Meta(format="nifti", notes=notes, spaces=spaces))
 
 
 def peek(path: Path, choices: Choices) -> Peek:
@@ -68,7 +66,8 @@ def peek(path: Path, choices: Choices) -> Peek:
 
 
 def write(image: Image, path: Path) -> None:
-    """One file, gzip by its ending, sform and qform in scanner coordinates, voxels as they are.
+    """One file, gzip by its ending, voxels as they are; sform and qform in scanner coordinates and mm, or in the spaces and
+    units of the NIfTI file that the image came from.
 
     float16 becomes float32, bool uint8, and 64-bit integers the smallest type that holds them. Channels become a vector.
     2D becomes one slice. A qform cannot hold shear: a sheared grid gets an sform alone. Of the description there is room for 79
@@ -83,17 +82,12 @@ def write(image: Image, path: Path) -> None:
     # (C, d, h, w) -> (w, h, d) or, with channels, (w, h, d, 1, C)
     voxels = spatial.transpose(3, 2, 1, 0)
     voxels = voxels[..., 0] if image.channels == 1 else voxels[:, :, :, np.newaxis, :]
-    affine = world_of(image.geometry)
     kind: Any = Nifti2Image if max(voxels.shape) > np.iinfo(np.int16).max else Nifti1Image
     out = kind(voxels, None, dtype=voxels.dtype)
-    out.header.set_xyzt_units("mm", "sec")
     out.header["descrip"] = image.meta.description.encode("ascii", "replace")[:79]
     if image.channels > 1:
         out.header.set_intent("vector")
-    out.header.set_qform(affine, code=1, strip_shears=True)
-    out.header.set_sform(affine, code=1)
-    if not np.allclose(out.header.get_qform(), affine, rtol=0, atol=_SHEAR * min(image.geometry.spacing)):
-        out.header["qform_code"] = 0
+    set_spaces(out.header, world_of(image.geometry), image.meta.spaces or Spaces(), image.ndim)
     with limits.atomic(path, array.nbytes + max(_SIZES)) as beside:
         out.to_filename(beside)
 
@@ -138,8 +132,8 @@ def _header(path: Path, file: Path) -> Any:
     return kind(head[:size], endianness=order, check=False)
 
 
-def _layout(path: Path, choices: Choices) -> tuple[Layout, float, float]:
-    """The header, checked; slope and intercept. Raises as `read` does."""
+def _layout(path: Path, choices: Choices) -> tuple[Layout, float, float, Spaces | None]:
+    """The header, checked; slope and intercept; the spaces of a NIfTI file. Raises as `read` does."""
     from nibabel.spatialimages import HeaderDataError
 
     file = _header_of(path)
@@ -176,6 +170,7 @@ def _layout(path: Path, choices: Choices) -> tuple[Layout, float, float]:
     check_claim(path, dtype, sizes, _ROLES)
     check_spacing(path, header, len(spatial))
     affine, notes = affine_of(path, header, (w, h, d), choices) if magic else analyze.affine_of(file, header)
+    spaces = spaces_of(header, affine, choices) if magic else None
     geometry = Geometry(spatial, affine[:, [1, 0, 3]] if d == 1 else affine[:, [2, 1, 0, 3]])
 
     offset = float(header["vox_offset"])
@@ -192,7 +187,7 @@ def _layout(path: Path, choices: Choices) -> tuple[Layout, float, float]:
     with data.open("rb") as stream:
         packed = stream.read(len(GZIP)) == GZIP
     layout = Layout(data, dtype, tuple(sizes), _ROLES, geometry, packed=packed, skip=int(offset), notes=notes)
-    return layout, slope, inter
+    return layout, slope, inter, spaces
 
 
 def _image_of(header: Path) -> Path:

@@ -25,16 +25,18 @@ PAIRS = "the truth is a second acquisition, noisy itself: without any noise left
 @dataclass(frozen=True, eq=False)
 class Riddle:
     """What was posed, and its answer. truth, given: (C, *spatial) float32 in the source's units on one grid, `given` being what
-    the network starts from; hole: (*spatial) where alone the answer counts, None for everywhere."""
+    the network starts from; hole: (*spatial) where alone the answer counts, None for everywhere. noise: how strong the noise is
+    that was added, None where none was."""
 
     truth: Floats
     given: Floats
     hole: npt.NDArray[np.bool_] | None
+    noise: float | None = None
 
 
 class Metrics:
     """PSNR (dB), SSIM, MS-SSIM and mean absolute error (source units) of what was made, and `_given` of what was given, in the
-    holes alone where there are some.
+    holes alone where there are some; of each case also the `noise` that was added.
 
     pose: the riddle of a sample. scale: lowest and highest value that all but the error refer to, None for each case's own.
     note: what is said of every figure.
@@ -52,7 +54,9 @@ class Metrics:
         riddle = self.pose(sample)
         made = measure(riddle.truth, prediction.canonical().array, riddle.hole, self.scale)
         given = measure(riddle.truth, riddle.given, riddle.hole, self.scale)
-        return {**made, **{f"{name}_given": value for name, value in given.items()}, "gain": made["psnr"] - given["psnr"]}
+        noise = {} if riddle.noise is None else {"noise": riddle.noise}
+        told = {f"{name}_given": value for name, value in given.items()}
+        return {**made, **told, "gain": made["psnr"] - given["psnr"], **noise}
 
     def worth(self, row: Row) -> float:
         return float(row["psnr"])

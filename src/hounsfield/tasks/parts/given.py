@@ -51,7 +51,7 @@ def placed(
         )
     scale = units(upright if hole is None else (channel[~hole] for channel in upright), normalise)
     x = torch.from_numpy(np.array(upright, dtype=np.float32, order="C")).to(device)
-    mean, std = _columns(scale, x)
+    mean, std = columns(scale, x)
     x.sub_(mean).div_(std)
     if finer is not None:
         x, source = refine(x[None], finer)[0], _finer(source, finer)
@@ -72,14 +72,15 @@ def composed(raw: Iterable[Slab], given: Given) -> tuple[Image, Image | None]:
     for start, first, values in raw:
         rows = (slice(start, start + values.shape[1]), slice(first, first + values.shape[2]))
         asked: Any = True if given.hole is None else given.hole[rows]
-        mean, std = _columns(given.scale, values)
+        mean, std = columns(given.scale, values)
         own = given.tensor[(slice(count), *rows)].to(values.device)
         found = ((own + values[:count]) * std + mean).cpu().numpy()
         np.copyto(made[(slice(None), *rows)], _stored(found, kind), where=asked)
         if len(values) > count:
             spread = np.zeros(made.shape, np.float32) if spread is None else spread
             np.copyto(spread[(slice(None), *rows)], (values[count:] * std).cpu().numpy(), where=asked)
-    apart = None if spread is None else Image(place.to_source(spread), place.source, Meta("uncertainty"))
+    about = Meta("uncertainty", spaces=image.meta.spaces)
+    apart = None if spread is None else Image(place.to_source(spread), place.source, about)
     return Image(place.to_source(made), place.source, image.meta), apart
 
 
@@ -129,7 +130,7 @@ def _finer(grid: Geometry, how: Resolution) -> Geometry:
     return grid.resize([n * (how.factor if k in along else 1) for k, n in enumerate(grid.shape)])
 
 
-def _columns(scale: Sequence[tuple[float, float]], like: Tensor) -> tuple[Tensor, Tensor]:
+def columns(scale: Sequence[tuple[float, float]], like: Tensor) -> tuple[Tensor, Tensor]:
     """Means and deviations as (C, 1, ...) beside `like` (any, *spatial)."""
     shape = (-1, *[1] * (like.ndim - 1))
     mean, std = (torch.tensor(values, dtype=torch.float32, device=like.device) for values in zip(*scale, strict=True))

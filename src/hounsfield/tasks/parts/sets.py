@@ -79,8 +79,8 @@ def _figures(real: Part, other: Part) -> dict[str, Interval]:
     # Where none is known, none of these is said to be.
     names: Sequence[str | None] = other.ids if any(real.patients) else [None] * len(other)
     for name, statistic, fewest, replicates in (
-        ("kid", generative.weighted_kernel, FEWEST, bootstrap.REPLICATES),
-        ("fid", generative.weighted_frechet, a.shape[1] + 1, REPLICATES),
+        ("kid", generative.kernel_distance, FEWEST, bootstrap.REPLICATES),
+        ("fid", generative.frechet, a.shape[1] + 1, REPLICATES),
     ):
         if min(len(a), len(b)) < fewest:
             figures[name] = _none(real, f"{min(len(a), len(b))} images, at least {fewest} wanted")
