@@ -4,9 +4,10 @@ Two crops of one image must be alike to the network, and over many images what i
 ICLR 2022), which needs no labels, no negative pairs and small batches. Crops are the only change, cut without interpolation:
 what a network is taught to overlook (noise, blur, contrast) a generator could get wrong unseen. The features are then the first
 principal components of the means of all its maps, made white over the images learned from: left as they were, four directions
-held nearly all the variance of chest X-rays, and mirrored ones were as near as real ones. Away from photographs, features that
-were learned without labels rank generators better than those of a classifier of photographs (Morozov, Voynov, Babenko, ICLR
-2021).
+held nearly all the variance of chest X-rays, and mirrored ones were as near as real ones. Beyond BOUND deviations they saturate:
+the third power of a kernel distance else lets a few odd images of a hundred decide (docs/results.md). Away from photographs,
+features that were learned without labels rank generators better than those of a classifier of photographs (Morozov, Voynov,
+Babenko, ICLR 2021).
 
 A measure must not be learned on what it measures: keep the images that a network learns from out of the generator's training,
 and out of the real images that generated ones are compared with.
@@ -32,6 +33,7 @@ Floats = npt.NDArray[np.float64]
 
 FEATURES = 32  # few enough that a Fréchet distance can be told from 33 images
 WIDTHS = (16, 32, 64, 64)  # channels of the levels, each half as fine as the one before
+BOUND = 2.0  # deviations, which no feature exceeds
 CELLS = 2  # along each axis, in which the coarsest level is averaged apart: where something is counts too
 EXPANDED = 128  # coordinates in which crops are compared; thrown away after learning
 CROP = 7 / 8  # of each side
@@ -49,7 +51,7 @@ NORM: dict[int, Callable[[int], nn.Module]] = {2: nn.BatchNorm2d, 3: nn.BatchNor
 
 
 class Extractor(nn.Module):
-    """Images (B, C, *size) of any size -> (B, FEATURES), with mean 0 and covariance 1 over the images that it learned from.
+    """Images (B, C, *size) of any size -> (B, FEATURES) within BOUND of 0.
 
     Batch normalisation, not one that looks at each image alone: that would take an image's brightness and contrast away.
     """
@@ -84,8 +86,12 @@ class Extractor(nn.Module):
         *fine, coarsest = self.maps(x)
         return torch.cat([*(found.flatten(2).mean(dim=2) for found in fine), self.pool(coarsest).flatten(1)], dim=1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def white(self, x: Tensor) -> Tensor:
+        """(B, FEATURES) with mean 0 and covariance 1 over the images that it learned from."""
         return (self.pooled(x) - self.mean) @ self.basis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return BOUND * torch.tanh(self.white(x) / BOUND)
 
     @property
     def digest(self) -> str:

@@ -74,7 +74,8 @@ def random(images: Tensor) -> Judge:
     if len(images) >= features.FEWEST:
         features.whiten(network, images)
     else:
-        deviation = torch.from_numpy(features.vectors(network, images)).to(network.basis).std(dim=0, correction=0)
+        with torch.inference_mode():
+            deviation = network.white(images).std(dim=0, correction=0)
         least = EVEN * float(deviation.max()) or 1.0  # of a single image
         network.basis.div_(deviation.clamp_min(least))
     return Judge("a network of random weights", network.digest[:DIGITS], network)
