@@ -4,10 +4,10 @@ Two crops of one image must be alike to the network, and over many images what i
 ICLR 2022), which needs no labels, no negative pairs and small batches. Crops are the only change, cut without interpolation:
 what a network is taught to overlook (noise, blur, contrast) a generator could get wrong unseen. The features are then the first
 principal components of the means of all its maps, made white over the images learned from: left as they were, four directions
-held nearly all the variance of chest X-rays, and mirrored ones were as near as real ones. Beyond BOUND deviations they saturate:
-the third power of a kernel distance else lets a few odd images of a hundred decide (docs/results.md). Away from photographs,
-features that were learned without labels rank generators better than those of a classifier of photographs (Morozov, Voynov,
-Babenko, ICLR 2021).
+held nearly all the variance of chest X-rays, and mirrored ones were as near as real ones. Beyond BOUND deviations they
+saturate: the third power of a kernel distance else lets a few odd images of a hundred decide (docs/results.md). Away from
+photographs, features that were learned without labels rank generators better than those of a classifier of photographs
+(Morozov, Voynov, Babenko, ICLR 2021).
 
 A measure must not be learned on what it measures: keep the images that a network learns from out of the generator's training,
 and out of the real images that generated ones are compared with.
