@@ -331,7 +331,7 @@ READERS: dict[str, tuple[Callable[..., None], Any, str]] = {
 }
 
 TASKS: dict[str, tuple[Callable[..., None], Any, str]] = {
-    "another kind": (task_checks.check_its_default_model_fits, but(classification, KIND="dense"), "is no dense network"),
+    "another kind": (task_checks.check_its_default_model_fits, but(classification, KIND="dense"), "gives none of"),
     "no default": (task_checks.check_its_default_model_fits, but(classification, MODEL="resnot"), "UNKNOWN_MEMBER"),
     "accepts anything": (
         task_checks.check_a_dataset_without_targets_is_refused,

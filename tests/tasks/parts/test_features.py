@@ -105,7 +105,7 @@ def test_a_few_odd_images_do_not_decide(network: Extractor) -> None:
 
 
 def test_a_copy_is_told_by_its_features(network: Extractor) -> None:
-    train, held_out, generated = pictures(5, 100), pictures(6, 60), pictures(7, 100)
+    train, held_out, generated = pictures(15, 100), pictures(16, 60), pictures(17, 100)
     assert memorisation(*(vectors(network, x) for x in (train, held_out, generated))).passed
     generated[40] = train[7] + 0.01 * torch.randn(train[7].shape, generator=torch.Generator().manual_seed(1))
     found = memorisation(*(vectors(network, x) for x in (train, held_out, generated)))
