@@ -52,6 +52,12 @@ def test_volumes_keep_their_proportions_in_whole_steps() -> None:
     assert made.ndim == 3
 
 
+def test_critics_of_volumes_are_held_back_more() -> None:
+    flat, solid = drawn(pictures()), drawn(facts(shape_median=(36, 50, 35), classes=()))
+    assert (flat.task_options.model_dump()["penalty"], solid.task_options.model_dump()["penalty"]) == (1, 200)
+    assert "3D" in solid.reasons["task_options.penalty"]
+
+
 def test_mixed_sizes_are_said() -> None:
     assert (
         "all from 90×100 to 300×256 are brought to it"
