@@ -34,8 +34,8 @@ HALVINGS = 20
 
 
 def estimate(array: Array, how: Noise) -> float:
-    """The strength, as `how.key` counts it, with which noise of the kind of `how` explains the details of an image (C, *spatial)
-    in the source's units; at most REACH times beyond the limits of `how`, as of an image without any noise.
+    """The strength, as `how.key` counts it, with which noise of the kind of `how` explains the details of an image (C,
+    *spatial) in the source's units; at most REACH times beyond the limits of `how`, as of an image without any noise.
 
     Values at either end of those of the image are left out: there noise was cut off. Noise that an interpolation has smoothed
     is taken for weaker than it is, and texture as fine as a voxel for noise.
