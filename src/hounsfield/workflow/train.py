@@ -72,6 +72,19 @@ def train(
     stages = Stages(started, budget.seconds if budget else None)
     with stages.stage("read"):
         ready = open_ready(data, options, console)
+    return train_ready(ready, out, options, budget, device, stages, console)
+
+
+def train_ready(
+    ready: Ready,
+    out: str | Path,
+    options: Options,
+    budget: Budget | None,
+    device: torch.device,
+    stages: Stages,
+    console: Console,
+) -> Run:
+    """Train on what was read before, into the run `out`, as `train` does; the budget counts from where `stages` began."""
     planned = make_plan(ready, options, budget, device, stages, console)
     run = Run.create(out, planned.plan, ready.split, planned.facts, _record(ready, options))
     stages.keep_in(run)

@@ -1,0 +1,223 @@
+"""Power laws of learning: how the error falls with the number of cases, with intervals by the bootstrap.
+
+error(n) = a n^-b + c, the form that learning curves of deep networks were found to have between guessing and their floor c: Hestness
+et al., "Deep Learning Scaling is Predictable, Empirically", arXiv:1712.00409 (2017); Rosenfeld et al., "A Constructive Prediction
+of the Generalization Error Across Scales", ICLR 2020. Fitted by least squares of log error, as trainings err in proportion.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from hounsfield.core.errors import InputError
+from hounsfield.metrics.bootstrap import LEVEL, MOST_UNDEFINED, REPLICATES
+
+Floats = npt.NDArray[np.float64]
+
+FLOORED: Final = 500  # replicates of a law with a floor, which are fitted one by one
+
+
+@dataclass(frozen=True)
+class Law:
+    """error(n) = a n^-b + c. a: above 0, the error that falls, at one case. b: 0 or above. c: 0 or above, the floor."""
+
+    a: float
+    b: float
+    c: float = 0.0
+
+    def __call__(self, n: npt.ArrayLike) -> Floats:
+        """The error at n cases, any shape, above 0."""
+        return np.asarray(self.a * np.asarray(n, dtype=np.float64) ** -self.b + self.c)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """value, and the bounds of its 95% interval; NaN where there is none."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def known(self) -> bool:
+        """Whether there are bounds."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+    def text(self, digits: int = 3) -> str:
+        """ "0.127 [0.101, 0.152]", "0.127" without bounds."""
+        bounds = f" [{self.low:.{digits}f}, {self.high:.{digits}f}]" if self.known else ""
+        return f"{self.value:.{digits}f}{bounds}"
+
+    def to_json(self) -> dict[str, float | None]:
+        return {name: v if math.isfinite(v := getattr(self, name)) else None for name in ("value", "low", "high")}
+
+
+@dataclass(frozen=True)
+class Noise:
+    """How far trainings on as many cases lie apart. sd: standard deviation of their log error. freedom: what it rests on, the
+    trainings less the numbers of cases that they were made at."""
+
+    sd: float
+    freedom: int
+
+    @classmethod
+    def of(cls, n: npt.ArrayLike, error: npt.ArrayLike) -> Noise | None:
+        """From trainings (T,) on n cases whose error is above 0; None where no number of cases was trained on twice."""
+        cases, logs = np.asarray(n, dtype=np.float64), np.log(np.asarray(error, dtype=np.float64))
+        groups = [logs[cases == k] for k in np.unique(cases)]
+        freedom = sum(len(g) - 1 for g in groups)
+        if not freedom:
+            return None
+        return cls(math.sqrt(sum(float(((g - g.mean()) ** 2).sum()) for g in groups) / freedom), freedom)
+
+    def drawn(self, shape: tuple[int, int], rng: np.random.Generator) -> Floats:
+        """(R, T) deviations of log error, normal in a row; the spread itself is drawn anew for each row, as few repeats tell
+        little of it, so that over the rows they have Student's distribution."""
+        spread = self.sd * np.sqrt(self.freedom / rng.chisquare(self.freedom, size=(shape[0], 1)))
+        return np.asarray(spread * rng.standard_normal(shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A law, and what it might as well be. replicates: (R, 3) a, b, c of the law on other patients and other trainings, R = 0
+    where nothing is known of them. noise: None where no training was repeated; then intervals say nothing of it."""
+
+    law: Law
+    replicates: Floats
+    noise: Noise | None
+    seed: int = 0
+
+    @property
+    def exponent(self) -> Estimate:
+        """b; the lower bound is 0 where the error cannot be told from one that does not fall."""
+        return _estimate(self.law.b, self.replicates[:, 1])
+
+    def training(self, n: float) -> Estimate:
+        """The error that one more training on n cases would have."""
+        logs = np.log(self._at(n))
+        if self.noise is not None:
+            logs = logs + self.noise.drawn((len(logs), 1), np.random.default_rng((self.seed, 1)))[:, 0]
+        return _estimate(float(self.law(n)), np.exp(logs))
+
+    def curve(self, n: Floats) -> tuple[Floats, Floats, Floats]:
+        """(value, low, high), each of the shape of n (N,): the law, training by training."""
+        each = [self.training(float(k)) for k in n]
+        return self.law(n), np.array([e.low for e in each]), np.array([e.high for e in each])
+
+    def ratio(self, n: float, times: float) -> Estimate:
+        """The law's error on `times` as many cases as n, over that on n."""
+        return _estimate(float(self.law(times * n) / self.law(n)), self._at(times * n) / self._at(n))
+
+    def _at(self, n: float) -> Floats:
+        a, b, c = self.replicates.T
+        return np.asarray(a * n**-b + c)
+
+
+def fit(n: npt.ArrayLike, error: npt.ArrayLike, *, floor: bool = False) -> Law:
+    """The law of trainings (T,) on n cases with these errors above 0. floor: whether c is fitted too, from at least three numbers
+    of cases; else it is 0, as few numbers of cases cannot tell a floor from a small b.
+
+    Raises InputError TOO_FEW, VALUE_RANGE.
+    """
+    cases, errors = np.asarray(n, dtype=np.float64), np.asarray(error, dtype=np.float64)
+    _check(cases, errors, 3 if floor else 2)
+    straight = _straight(cases, errors[None])[0]
+    return Law(*map(float, _floored(cases, errors, straight) if floor else straight))
+
+
+def fitted(n: npt.ArrayLike, error: npt.ArrayLike, draws: npt.ArrayLike, *, floor: bool = False, seed: int = 0) -> Fitted:
+    """As `fit`, and the laws of replicates.
+
+    draws: (R, T) the errors of the same trainings on other patients, a row the same patients for all of them, as
+    `bootstrap.Interval.draws` are; R = 0 for no interval. What repeats on as many cases tell of the noise of trainings is added
+    to each. Rows with an error that is not above 0 are left out; where they are more than a tenth there is no interval.
+    """
+    cases, errors = np.asarray(n, dtype=np.float64), np.asarray(error, dtype=np.float64)
+    law = fit(cases, errors, floor=floor)
+    noise = Noise.of(cases, errors)
+    other = np.asarray(draws, dtype=np.float64).reshape(-1, len(cases))[: FLOORED if floor else REPLICATES]
+    some = (np.isfinite(other) & (other > 0)).all(axis=1)
+    if not len(other) or 1 - some.mean() > MOST_UNDEFINED:
+        return Fitted(law, np.zeros((0, 3)), noise, seed)
+    other = other[some]
+    if noise is not None:
+        other = other * np.exp(noise.drawn((other.shape[0], other.shape[1]), np.random.default_rng((seed, 0))))
+    replicates = _straight(cases, other)
+    if floor:
+        start = np.array([law.a, law.b, law.c])
+        replicates = np.stack([_floored(cases, row, plain, start) for row, plain in zip(other, replicates, strict=True)])
+    return Fitted(law, replicates, noise, seed)
+
+
+def compared(
+    one: tuple[float, npt.ArrayLike], other: tuple[float, npt.ArrayLike], noise: Noise | None, *, seed: int = 0
+) -> Estimate:
+    """The error of one training over that of another: (value, draws (R,)) of each, on the same patients row by row."""
+    a, b = (np.asarray(draws, dtype=np.float64) for _, draws in (one, other))
+    some = np.isfinite(a) & np.isfinite(b) & (a > 0) & (b > 0)
+    value = one[0] / other[0] if other[0] > 0 else math.nan
+    if not len(some) or 1 - some.mean() > MOST_UNDEFINED:
+        return Estimate(value)
+    logs = np.log(a[some]) - np.log(b[some])
+    if noise is not None:
+        logs = logs + noise.drawn((len(logs), 2), np.random.default_rng((seed, 2))) @ np.array([1.0, -1.0])
+    return _estimate(value, np.exp(logs))
+
+
+def _straight(cases: Floats, errors: Floats) -> Floats:
+    """(R, 3): a, b and c = 0 of errors (R, T): a line in logarithms, level where it would rise."""
+    x, y = np.log(cases), np.log(errors)
+    apart = x - x.mean()
+    b = np.maximum(-(y @ apart) / (apart @ apart), 0.0)
+    return np.stack([np.exp(y.mean(axis=1) + b * x.mean()), b, np.zeros_like(b)], axis=1)
+
+
+def _floored(cases: Floats, errors: Floats, *starts: Floats) -> Floats:
+    """(3,): a, b, c of errors (T,), c no higher than the least of them, by the best of the searches from `starts` (a, b, c) and
+    from lines below which a floor was taken away."""
+    from scipy.optimize import least_squares
+
+    x, y, most = np.log(cases), np.log(errors), float(errors.min())
+    middle = float(x.mean())  # in its logarithm a and b hardly depend on each other
+
+    def residual(p: Floats) -> Floats:
+        return np.asarray(np.log(np.exp(p[0] - p[1] * (x - middle)) + p[2]) - y)
+
+    def slopes(p: Floats) -> Floats:
+        falling = np.exp(p[0] - p[1] * (x - middle))
+        return np.asarray(np.stack([falling, -(x - middle) * falling, np.ones_like(x)], axis=1) / (falling + p[2])[:, None])
+
+    tried = [*starts]
+    for part in (0.5, 0.9) if len(starts) == 1 else ():
+        tried.append(_straight(cases, (errors - part * most)[None])[0] + np.array([0, 0, part * most]))
+    best: tuple[float, Floats] | None = None
+    for a, b, c in tried:
+        start = [math.log(a) - b * middle, max(b, 1e-6), min(max(c, 1e-6 * most), (1 - 1e-6) * most)]
+        bounds = ([-np.inf, 0.0, 0.0], [np.inf, np.inf, most])
+        found = least_squares(residual, start, slopes, bounds=bounds, xtol=1e-15, ftol=1e-15, gtol=1e-15, x_scale="jac")
+        if best is None or found.cost < best[0]:
+            best = float(found.cost), found.x
+    assert best is not None
+    level, b, c = best[1]
+    return np.array([math.exp(level + b * middle), b, c])
+
+
+def _estimate(value: float, draws: Floats) -> Estimate:
+    if not len(draws):
+        return Estimate(value)
+    low, high = np.quantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(value, float(low), float(high))
+
+
+def _check(cases: Floats, errors: Floats, least: int) -> None:
+    if len(np.unique(cases)) < least:
+        found = f"{len(np.unique(cases))} numbers of cases"
+        raise InputError("TOO_FEW", "law", found=found, expected=f"at least {least}", fix="train on more of them")
+    if not (np.isfinite(errors) & (errors > 0)).all():
+        found = f"errors from {errors.min():g} to {errors.max():g}"
+        raise InputError("VALUE_RANGE", "law", found=found, expected="errors above 0", fix="leave out those without")
