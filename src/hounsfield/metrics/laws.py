@@ -48,10 +48,10 @@ class Estimate:
         """Whether there are bounds."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
-    def text(self, digits: int = 3) -> str:
-        """ "0.127 [0.101, 0.152]", "0.127" without bounds."""
-        bounds = f" [{self.low:.{digits}f}, {self.high:.{digits}f}]" if self.known else ""
-        return f"{self.value:.{digits}f}{bounds}"
+    def text(self) -> str:
+        """ "0.127 [0.101, 0.152]", "0.127" without bounds; three digits that count."""
+        bounds = f" [{self.low:.3g}, {self.high:.3g}]" if self.known else ""
+        return f"{self.value:.3g}{bounds}"
 
     def to_json(self) -> dict[str, float | None]:
         return {name: v if math.isfinite(v := getattr(self, name)) else None for name in ("value", "low", "high")}

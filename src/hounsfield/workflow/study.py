@@ -1,0 +1,362 @@
+"""What a ladder of trainings tells: the law of its errors, checked on the whole training part, what more data and other sizes
+would bring, and the sentences that say so."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from hounsfield.core.errors import InputError
+from hounsfield.metrics.bootstrap import FEW_PATIENTS
+from hounsfield.metrics.laws import Estimate, Fitted, Floats, Noise, compared, fitted
+from hounsfield.plan.budget import ENOUGH
+from hounsfield.plan.sizes import parameters
+from hounsfield.tasks import TASKS
+from hounsfield.workflow.charts import read_log
+from hounsfield.workflow.cover import millions
+from hounsfield.workflow.evaluate import Evaluation, stored
+from hounsfield.workflow.ladder import Ladder, Rung, Size
+from hounsfield.workflow.run import Run
+from hounsfield.workflow.tables import title
+from hounsfield.workflow.timeline import seconds_text
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+MORE: Final = (2, 4)  # times the training part that are reckoned
+FLOORED: Final = 5  # numbers of cases from which on a floor of the error can be told from a small exponent
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """One rung, trained and measured. n: patients, or cases where no patient is known, that it learned from. error: on the
+    validation part; draws: (R,) the same on other patients. step: seconds."""
+
+    name: str
+    size: str | None
+    n: int
+    cases: int
+    parameters: int
+    steps: int
+    step: float
+    error: Estimate
+    draws: Floats
+
+    def to_json(self) -> dict[str, Any]:
+        own = {"run": f"runs/{self.name}", "size": self.size, "n": self.n, "cases": self.cases, "parameters": self.parameters}
+        return {**own, "steps": self.steps, "seconds_per_step": self.step, "error": self.error.to_json()}
+
+
+@dataclass(frozen=True)
+class Check:
+    """The whole training part, predicted from the smaller ones alone. n, predicted, measured: as of a Training."""
+
+    n: int
+    predicted: Estimate
+    measured: float
+
+    @property
+    def inside(self) -> bool | None:
+        """None where the prediction has no interval."""
+        return self.predicted.low <= self.measured <= self.predicted.high if self.predicted.known else None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"n": self.n, "predicted": self.predicted.to_json(), "measured": self.measured, "inside": self.inside}
+
+
+@dataclass(frozen=True)
+class More:
+    """times: as many as the whole training part. n: patients or cases. error: that a training on them would have. ratio: of the
+    law's error on them to that on the whole training part."""
+
+    times: int
+    n: int
+    error: Estimate
+    ratio: Estimate
+
+    def to_json(self) -> dict[str, Any]:
+        return {"times": self.times, "n": self.n, "error": self.error.to_json(), "ratio": self.ratio.to_json()}
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """data: name of the folder. unit: "patients" or "cases". kind: of the task. held: validation cases that all
+    trainings were measured on, and patients among them, of `val` cases.
+    parts: trainings on parts of the training patients, the whole first; sizes: on the whole, from few to many parameters, the
+    planned network among them, () where a number of steps was asked for. lacking: why there is no law, "" where there is one."""
+
+    data: str
+    task: str
+    kind: str
+    metric: str
+    unit: str
+    network: str
+    held: tuple[int, int]
+    val: int
+    ladder: Ladder
+    parts: tuple[Training, ...]
+    sizes: tuple[Training, ...]
+    check: Check | None
+    law: Fitted | None
+    more: tuple[More, ...]
+    best: Training | None
+    recommended: Training | None
+    lacking: str = ""
+
+    @property
+    def whole(self) -> Training:
+        return self.parts[0]
+
+    @property
+    def error(self) -> str:
+        """ "1 - Dice"."""
+        return "10^(-PSNR / 10)" if self.metric == "psnr" else f"1 - {title(self.metric)}"
+
+    @property
+    def falls(self) -> bool | None:
+        """Whether the error is seen to fall with the number of cases; None where nothing says."""
+        return None if self.law is None or not self.law.exponent.known else self.law.exponent.low > 0
+
+    def to_json(self) -> dict[str, Any]:
+        law, noise = self.law, self.law.noise if self.law else None
+        trained = [*self.parts, *(t for t in self.sizes if t.size is not None)]
+        return {
+            "schema": 1,
+            "data": self.data,
+            "task": self.task,
+            "metric": self.metric,
+            "error": self.error,
+            "unit": self.unit,
+            "network": self.network,
+            "val": {"cases": self.held[0], self.unit: self.held[1]},
+            "seconds_per_training": self.ladder.seconds,
+            "trainings": [t.to_json() for t in trained],
+            "check": self.check.to_json() if self.check else None,
+            "law": None
+            if law is None
+            else {
+                "a": law.law.a,
+                "b": law.law.b,
+                "c": law.law.c,
+                "exponent": law.exponent.to_json(),
+                "falls": self.falls,
+                "noise": noise and {"sd": noise.sd, "freedom": noise.freedom},
+            },
+            "more": [more.to_json() for more in self.more],
+            "recommended": self.recommended and f"runs/{self.recommended.name}",
+            "sizes": [
+                {"size": s.word, "parameters": s.parameters, "seconds_per_step": s.step, "budget": s.enough}
+                for s in self.ladder.sizes
+            ],
+            "said": list(self.said()),
+        }
+
+    def said(self) -> Iterator[str]:
+        """The answers in sentences, in the order of the questions."""
+        yield from self._of_data()
+        yield from self._of_sizes()
+        yield from self._of_intervals()
+
+    def _of_data(self) -> Iterator[str]:
+        if self.lacking:
+            yield f"no law: {self.lacking}"
+        if self.check is not None:
+            smaller = sorted({t.n for t in self.parts if t.n != self.check.n})
+            verdict = {True: "inside the interval", False: "outside the interval: take what follows as a direction at most"}
+            yield (
+                f"check: from {_listed(smaller)} {self.unit} the law predicts an error of {self.check.predicted.text()} on "
+                f"{self.check.n}; measured {self.check.measured:.3g}"
+                + (f", {verdict[self.check.inside]}" if self.check.inside is not None else "")
+            )
+        if self.law is None:
+            return
+        law = self.law.law
+        floor = f" + {law.c:.3g}" if law.c else ""
+        yield f"law: error = {law.a:.3g} n^-{law.b:.3g}{floor}, n {self.unit}; exponent {self.law.exponent.text()}"
+        if self.falls is False:
+            yield f"more data of this kind would not be seen to help: the error is not seen to fall with more {self.unit}"
+            return
+        for more in self.more:
+            yield (
+                f"{more.times} times the {self.unit} ({more.n}): an error of {more.error.text()}, "
+                f"{more.ratio.text()} times the law's on {self.whole.n}"
+            )
+
+    def _of_sizes(self) -> Iterator[str]:
+        if self.recommended is not None and self.best is not None and self.ladder.seconds is not None:
+            share = seconds_text(self.ladder.seconds)
+            least = f"of {len(self.sizes)} sizes in {share} each, {_named(self.best)} has the least error"
+            if self.recommended is self.best:
+                than = "is the smallest" if self.best is self.sizes[0] else "is clearly better than any smaller one"
+                yield f"{least} and {than}: {_asked(self.recommended)}"
+            else:
+                yield f"{least}, {_named(self.recommended)} is not clearly worse and smaller: {_asked(self.recommended)}"
+        for size in self.ladder.sizes:
+            yield (
+                f"{size.word} ({millions(size.parameters)} parameters): {size.step:.3g} s a step, {ENOUGH[self.kind]:,} steps, "
+                f"from which on its width pays, in --budget {_budget(size.enough)}"
+            )
+
+    def _of_intervals(self) -> Iterator[str]:
+        if self.law is None or not self.law.exponent.known:
+            return
+        noise = self.law.noise
+        if noise is None:
+            yield "the intervals cover other patients, not other trainings: none was made twice"
+        else:
+            yield (
+                f"the intervals cover other patients and other trainings: {noise.freedom} that were made twice "
+                f"differ by about {noise.sd:.0%} of the error"
+            )
+        if self.held[0] < self.val:
+            yield f"measured on {self.held[0]} of {self.val} validation cases: the budget held no more"
+        if self.held[1] < FEW_PATIENTS:
+            yield f"only {self.held[1]} validation {self.unit}: the intervals are likely too narrow"
+
+
+def study(data: str, runs: Mapping[str, Run], rungs: Sequence[Rung], ladder: Ladder) -> Study:
+    """What the runs of a ladder tell, by name; `rungs` are all that a ladder may have."""
+    whole = runs["whole"]
+    evaluations = {name: next(e for e in stored(run) if e.part == "val") for name, run in runs.items()}
+    shared = set.intersection(*({str(row["id"]) for row in e.rows} for e in evaluations.values()))
+    if not shared:
+        found = "no validation case that all trainings were measured on"
+        raise InputError("TOO_FEW", whole.root.parent, found=found, expected="some", fix="train anew with a longer --budget")
+    trained = {r.name: _training(r, runs[r.name], evaluations[r.name], shared) for r in rungs if r.name in runs}
+    parts = tuple(t for t in trained.values() if t.size is None)
+    sizes = sorted((t for t in trained.values() if t.size is not None or t is parts[0]), key=lambda t: t.parameters)
+    metric = evaluations["whole"].headline
+    rows = [row for row in evaluations["whole"].rows if str(row["id"]) in shared]
+    held = len(rows), len({row["patient"] or row["id"] for row in rows})
+    lacking = next((why for t in parts if (why := _lacking(t, metric))), "")
+    law, check = (None, None) if lacking else _laws(parts)
+    best, recommended = _recommended(sizes, law.noise if law else None) if len(sizes) > 1 else (None, None)
+    n = parts[0].n
+    return Study(
+        data=data,
+        task=whole.plan.task,
+        kind=TASKS.load(whole.plan.task).KIND,
+        metric=metric,
+        unit="patients" if whole.fingerprint.patients is not None else "cases",
+        network=whole.plan.network,
+        held=held,
+        val=whole.record["cases"]["val"],
+        ladder=ladder,
+        parts=parts,
+        sizes=tuple(sizes) if len(sizes) > 1 else (),
+        check=check,
+        law=law,
+        more=tuple(More(k, k * n, law.training(k * n), law.ratio(n, k)) for k in MORE) if law else (),
+        best=best,
+        recommended=recommended,
+        lacking=lacking,
+    )
+
+
+def _training(rung: Rung, run: Run, evaluation: Evaluation, shared: set[str]) -> Training:
+    """Measured on the validation cases that every training was measured on, with replicates that draw the same patients."""
+    rows = [row for row in evaluation.rows if str(row["id"]) in shared]
+    patients = [str(row["patient"]) or None for row in rows]
+    figure = run.solver.metrics().summary(rows, patients)[evaluation.headline]
+    draws = np.zeros(0) if figure.draws is None else _error(evaluation.headline, figure.draws)
+    low, high = (float(_error(evaluation.headline, np.array(bound))) for bound in (figure.high, figure.low))
+    error = Estimate(float(_error(evaluation.headline, np.array(figure.value))), low, high)
+    log = read_log(run.members[0])
+    last = log[-1]
+    counts = run.record
+    return Training(
+        name=rung.name,
+        size=rung.size,
+        n=counts["patients"]["train"],
+        cases=counts["cases"]["train"],
+        parameters=parameters(run.plan),
+        steps=last["step"],
+        step=last["seconds"] / last["step"],
+        error=error,
+        draws=draws,
+    )
+
+
+def _error(metric: str, values: Floats) -> Floats:
+    """What falls to 0 where a figure is perfect: of decibels the mean squared error, in squares of the range of values."""
+    return np.asarray(10 ** (-values / 10) if metric == "psnr" else 1 - values)
+
+
+def _lacking(training: Training, metric: str) -> str:
+    """Why a training has no place in a law."""
+    if not math.isfinite(training.error.value):
+        return f"{training.name} has no {title(metric)} on the validation part"
+    if training.error.value <= 0:
+        return f"{training.name} makes no error on the validation part, so that nothing is left to fall"
+    return ""
+
+
+def _laws(parts: Sequence[Training]) -> tuple[Fitted, Check]:
+    """The law of all parts, and the whole as that of the smaller ones predicts it."""
+
+    def of(own: Sequence[Training]) -> Fitted:
+        n = [t.n for t in own]
+        replicates = min(len(t.draws) for t in own)
+        draws = np.stack([t.draws[:replicates] for t in own], axis=1)
+        return fitted(n, [t.error.value for t in own], draws, floor=len(set(n)) >= FLOORED)
+
+    whole = parts[0]
+    predicted = of([t for t in parts if t.n != whole.n]).training(whole.n)
+    return of(parts), Check(whole.n, predicted, whole.error.value)
+
+
+def _recommended(sizes: Sequence[Training], noise: Noise | None) -> tuple[Training | None, Training | None]:
+    """The size of the least error, and the smallest that is not clearly worse; none where an error has no value."""
+    if not all(math.isfinite(t.error.value) for t in sizes):
+        return None, None
+    best = min(sizes, key=lambda t: t.error.value)
+    if best.error.value <= 0:
+        return best, best
+    for smaller in sizes:
+        if smaller is best:
+            break
+        ratio = compared((smaller.error.value, smaller.draws), (best.error.value, best.draws), noise)
+        if not ratio.low > 1:  # NaN, where nothing tells them apart, is above nothing
+            return best, smaller
+    return best, best
+
+
+def _named(training: Training) -> str:
+    name = training.size or "the size that train chooses"
+    return f"{name} ({millions(training.parameters)} parameters)"
+
+
+def _asked(training: Training) -> str:
+    """What to ask train for."""
+    return f"train with --size {training.size}" if training.size else "train without --size"
+
+
+def _budget(seconds: float) -> str:
+    """ "50s", "40m", "3h", rounded up."""
+    for unit, letter in ((3600, "h"), (60, "m")):
+        if seconds > 2 * unit:
+            return f"{math.ceil(seconds / unit)}{letter}"
+    return f"{math.ceil(seconds)}s"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """ "12, 24 and 48"."""
+    return f"{', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
+
+
+def show(found: Study) -> RenderableType:
+    """The study for a terminal: every training, then the answers."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("training", found.unit, "parameters", "steps", f"error ({found.error})"):
+        table.add_column(heading, justify="left" if heading == "training" else "right", no_wrap=True)
+    for t in (*found.parts, *(t for t in found.sizes if t.size is not None)):
+        table.add_row(t.name, f"{t.n:,}", millions(t.parameters), f"{t.steps:,}", t.error.text())
+    return Group(table, Text(), *(Text(line) for line in found.said()))
