@@ -8,6 +8,7 @@ of the Generalization Error Across Scales", ICLR 2020. Fitted by least squares o
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,37 +60,36 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Noise:
-    """How far trainings on as many cases lie apart. sd: standard deviation of their log error. freedom: what it rests on, the
-    trainings less the numbers of cases that they were made at."""
+    """How far trainings that should be alike lie apart. sd: standard deviation of their log error. freedom: what it rests on, the
+    trainings less the groups of them."""
 
     sd: float
     freedom: int
 
     @classmethod
-    def of(cls, n: npt.ArrayLike, error: npt.ArrayLike) -> Noise | None:
-        """From trainings (T,) on n cases whose error is above 0; None where no number of cases was trained on twice."""
-        cases, logs = np.asarray(n, dtype=np.float64), np.log(np.asarray(error, dtype=np.float64))
-        groups = [logs[cases == k] for k in np.unique(cases)]
-        freedom = sum(len(g) - 1 for g in groups)
+    def of(cls, groups: Mapping[Hashable, Sequence[float]]) -> Noise | None:
+        """From the errors, above 0, of trainings on as many cases; None where every group holds one alone."""
+        logs = [np.log(np.asarray(errors, dtype=np.float64)) for errors in groups.values()]
+        freedom = sum(len(g) - 1 for g in logs)
         if not freedom:
             return None
-        return cls(math.sqrt(sum(float(((g - g.mean()) ** 2).sum()) for g in groups) / freedom), freedom)
+        return cls(math.sqrt(sum(float(((g - g.mean()) ** 2).sum()) for g in logs) / freedom), freedom)
 
-    def drawn(self, shape: tuple[int, int], rng: np.random.Generator) -> Floats:
-        """(R, T) deviations of log error, normal in a row; the spread itself is drawn anew for each row, as few repeats tell
-        little of it, so that over the rows they have Student's distribution."""
-        spread = self.sd * np.sqrt(self.freedom / rng.chisquare(self.freedom, size=(shape[0], 1)))
-        return np.asarray(spread * rng.standard_normal(shape))
+    def spreads(self, count: int, rng: np.random.Generator) -> Floats:
+        """(count,) what the standard deviation might as well be, few repeats telling little of it: deviations that are normal with
+        one each have Student's distribution together."""
+        return np.asarray(self.sd * np.sqrt(self.freedom / rng.chisquare(self.freedom, size=count)))
 
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
     """A law, and what it might as well be. replicates: (R, 3) a, b, c of the law on other patients and other trainings, R = 0
-    where nothing is known of them. noise: None where no training was repeated; then intervals say nothing of it."""
+    where nothing is known of them. spreads: (R,) what trainings lie apart by in each, in log error; 0 where no training was
+    repeated, and intervals then say nothing of it."""
 
     law: Law
     replicates: Floats
-    noise: Noise | None
+    spreads: Floats
     seed: int = 0
 
     @property
@@ -99,10 +99,8 @@ class Fitted:
 
     def training(self, n: float) -> Estimate:
         """The error that one more training on n cases would have."""
-        logs = np.log(self._at(n))
-        if self.noise is not None:
-            logs = logs + self.noise.drawn((len(logs), 1), np.random.default_rng((self.seed, 1)))[:, 0]
-        return _estimate(float(self.law(n)), np.exp(logs))
+        rng = np.random.default_rng((self.seed, 1))
+        return _estimate(float(self.law(n)), self._at(n) * np.exp(self.spreads * rng.standard_normal(len(self.spreads))))
 
     def curve(self, n: Floats) -> tuple[Floats, Floats, Floats]:
         """(value, low, high), each of the shape of n (N,): the law, training by training."""
@@ -130,28 +128,35 @@ def fit(n: npt.ArrayLike, error: npt.ArrayLike, *, floor: bool = False) -> Law:
     return Law(*map(float, _floored(cases, errors, straight) if floor else straight))
 
 
-def fitted(n: npt.ArrayLike, error: npt.ArrayLike, draws: npt.ArrayLike, *, floor: bool = False, seed: int = 0) -> Fitted:
+def fitted(
+    n: npt.ArrayLike,
+    error: npt.ArrayLike,
+    draws: npt.ArrayLike,
+    noise: Noise | None = None,
+    *,
+    floor: bool = False,
+    seed: int = 0,
+) -> Fitted:
     """As `fit`, and the laws of replicates.
 
     draws: (R, T) the errors of the same trainings on other patients, a row the same patients for all of them, as
-    `bootstrap.Interval.draws` are; R = 0 for no interval. What repeats on as many cases tell of the noise of trainings is added
-    to each. Rows with an error that is not above 0 are left out; where they are more than a tenth there is no interval.
+    `bootstrap.Interval.draws` are; R = 0 for no interval. noise: of single trainings, which is added to
+    each. Rows with an error that is not above 0 are left out; where they are more than a tenth there is no interval.
     """
     cases, errors = np.asarray(n, dtype=np.float64), np.asarray(error, dtype=np.float64)
     law = fit(cases, errors, floor=floor)
-    noise = Noise.of(cases, errors)
     other = np.asarray(draws, dtype=np.float64).reshape(-1, len(cases))[: FLOORED if floor else REPLICATES]
     some = (np.isfinite(other) & (other > 0)).all(axis=1)
     if not len(other) or 1 - some.mean() > MOST_UNDEFINED:
-        return Fitted(law, np.zeros((0, 3)), noise, seed)
-    other = other[some]
-    if noise is not None:
-        other = other * np.exp(noise.drawn((other.shape[0], other.shape[1]), np.random.default_rng((seed, 0))))
+        return Fitted(law, np.zeros((0, 3)), np.zeros(0), seed)
+    other, rng = other[some], np.random.default_rng((seed, 0))
+    spreads = np.zeros(len(other)) if noise is None else noise.spreads(len(other), rng)
+    other = other * np.exp(spreads[:, None] * rng.standard_normal(other.shape))
     replicates = _straight(cases, other)
     if floor:
         start = np.array([law.a, law.b, law.c])
         replicates = np.stack([_floored(cases, row, plain, start) for row, plain in zip(other, replicates, strict=True)])
-    return Fitted(law, replicates, noise, seed)
+    return Fitted(law, replicates, spreads, seed)
 
 
 def compared(
@@ -163,10 +168,11 @@ def compared(
     value = one[0] / other[0] if other[0] > 0 else math.nan
     if not len(some) or 1 - some.mean() > MOST_UNDEFINED:
         return Estimate(value)
-    logs = np.log(a[some]) - np.log(b[some])
+    ratios = a[some] / b[some]
     if noise is not None:
-        logs = logs + noise.drawn((len(logs), 2), np.random.default_rng((seed, 2))) @ np.array([1.0, -1.0])
-    return _estimate(value, np.exp(logs))
+        rng = np.random.default_rng((seed, 2))
+        ratios = ratios * np.exp(noise.spreads(len(ratios), rng) * math.sqrt(2) * rng.standard_normal(len(ratios)))
+    return _estimate(value, ratios)
 
 
 def _straight(cases: Floats, errors: Floats) -> Floats:

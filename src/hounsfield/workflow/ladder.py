@@ -69,7 +69,7 @@ class Ladder:
         return cls(values["seconds"], tuple(values["rungs"]), tuple(Size(**size) for size in values["sizes"]))
 
 
-def rungs(ready: Ready, seed: int) -> list[Rung]:
+def every_rung(ready: Ready, seed: int) -> list[Rung]:
     """Every training that a study may make: the whole training part first, then the parts of it from large to small, each drawn
     a second time with the next seed, then the sizes on the whole.
 
@@ -87,7 +87,7 @@ def rungs(ready: Ready, seed: int) -> list[Rung]:
     ]
 
 
-def timed(every: Sequence[Rung], sizes: Sequence[Size], seconds: float) -> Ladder:
+def in_time(every: Sequence[Rung], sizes: Sequence[Size], seconds: float) -> Ladder:
     """The ladder that fits `seconds` in equal shares: without the sizes that would make too few steps to be tried, and without
     second times where trainings would be shorter than WORTH."""
     parts = [r.name for r in every if r.size is None]
@@ -100,7 +100,7 @@ def timed(every: Sequence[Rung], sizes: Sequence[Size], seconds: float) -> Ladde
     return Ladder(share, (*kept, *tried), tuple(sizes))
 
 
-def sizes(ready: Ready, planned: Planned, device: torch.device, budget: float, spent: float) -> list[Size]:
+def measured_sizes(ready: Ready, planned: Planned, device: torch.device, budget: float, spent: float) -> list[Size]:
     """WORDS from small to large with what a step of each takes, as far as the memory holds them and a step is not longer than
     ever worth trying in `budget` seconds; none of a model that has no width, or where the user chose the network.
 

@@ -4,7 +4,7 @@ would bring, and the sentences that say so."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +19,7 @@ from hounsfield.tasks import TASKS
 from hounsfield.workflow.charts import read_log
 from hounsfield.workflow.cover import millions
 from hounsfield.workflow.evaluate import Evaluation, stored
-from hounsfield.workflow.ladder import Ladder, Rung, Size
+from hounsfield.workflow.ladder import AGAIN, Ladder, Rung
 from hounsfield.workflow.run import Run
 from hounsfield.workflow.tables import title
 from hounsfield.workflow.timeline import seconds_text
@@ -297,15 +297,18 @@ def _lacking(training: Training, metric: str) -> str:
 
 def _laws(parts: Sequence[Training]) -> tuple[Fitted, Check]:
     """The law of all parts, and the whole as that of the smaller ones predicts it."""
+    groups: dict[Hashable, list[float]] = {}
+    for t in parts:  # by name: two halves may differ by a patient
+        groups.setdefault(t.name.removesuffix(AGAIN), []).append(t.error.value)
+    noise = Noise.of(groups)
 
     def of(own: Sequence[Training]) -> Fitted:
-        n = [t.n for t in own]
-        replicates = min(len(t.draws) for t in own)
-        draws = np.stack([t.draws[:replicates] for t in own], axis=1)
-        return fitted(n, [t.error.value for t in own], draws, floor=len(set(n)) >= FLOORED)
+        draws = np.stack([t.draws for t in own], axis=1)
+        numbers = {t.name.removesuffix(AGAIN) for t in own}
+        return fitted([t.n for t in own], [t.error.value for t in own], draws, noise, floor=len(numbers) >= FLOORED)
 
     whole = parts[0]
-    predicted = of([t for t in parts if t.n != whole.n]).training(whole.n)
+    predicted = of(parts[1:]).training(whole.n)
     return of(parts), Check(whole.n, predicted, whole.error.value)
 
 
