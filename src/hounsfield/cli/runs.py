@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hounsfield.cli.options import Data, Device, Json, Overwrite, RunFolder, choices, gathered, reading, restoring, training
+from hounsfield.cli.options import (
+    Data,
+    Device,
+    Json,
+    Overwrite,
+    RunFolder,
+    choices,
+    gathered,
+    reading,
+    restoring,
+    studying,
+    training,
+)
 from hounsfield.cli.terminal import STARTED, console, print_json, render, tell
 
 if TYPE_CHECKING:
@@ -53,6 +65,29 @@ def train(
     options = replace(options, plan=plan, strict=strict)
     run = work(data, out, options, overwrite=overwrite, resume=resume, console=console(), started=STARTED)
     typer.echo(str(run.root))
+
+
+@verbs.command()
+@gathered(options=studying)
+def scaling(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The new study's folder.", show_default=False)],
+    options: Options,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the study in --out where it stopped.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Say what more labelled data would bring, and which size of network suits a budget: a ladder of small trainings."""
+    from hounsfield.workflow.scaling import PAGE
+    from hounsfield.workflow.scaling import scaling as work
+    from hounsfield.workflow.study import show
+
+    found = work(data, out, options, overwrite=overwrite, resume=resume, console=console(), started=STARTED)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        render(show(found))
+        typer.echo(str(out / PAGE))
 
 
 @verbs.command()

@@ -26,7 +26,7 @@ from hounsfield.workflow.timeline import seconds_text
 from hounsfield.workflow.train import train, train_ready
 
 BUDGET = "30m"
-LADDER = "ladder.json"
+LADDER, PAGE = "ladder.json", "scaling.html"
 
 
 def scaling(
@@ -66,7 +66,7 @@ def scaling(
     runs = work.climb([rung for rung in rungs if rung.name in ladder.rungs])
     found = study(Path(data).resolve().stem, runs, rungs, ladder)
     write_json(folder / "scaling.json", found.to_json())
-    write_page(found, folder / "scaling.html")
+    write_page(found, folder / PAGE)
     return found
 
 

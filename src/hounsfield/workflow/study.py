@@ -102,6 +102,7 @@ class Study:
     sizes: tuple[Training, ...]
     check: Check | None
     law: Fitted | None
+    noise: Noise | None
     more: tuple[More, ...]
     best: Training | None
     recommended: Training | None
@@ -122,7 +123,7 @@ class Study:
         return None if self.law is None or not self.law.exponent.known else self.law.exponent.low > 0
 
     def to_json(self) -> dict[str, Any]:
-        law, noise = self.law, self.law.noise if self.law else None
+        law, noise = self.law, self.noise
         trained = [*self.parts, *(t for t in self.sizes if t.size is not None)]
         return {
             "schema": 1,
@@ -144,7 +145,7 @@ class Study:
                 "c": law.law.c,
                 "exponent": law.exponent.to_json(),
                 "falls": self.falls,
-                "noise": noise and {"sd": noise.sd, "freedom": noise.freedom},
+                "noise": None if noise is None else {"sd": noise.sd, "freedom": noise.freedom},
             },
             "more": [more.to_json() for more in self.more],
             "recommended": self.recommended and f"runs/{self.recommended.name}",
@@ -204,7 +205,7 @@ class Study:
     def _of_intervals(self) -> Iterator[str]:
         if self.law is None or not self.law.exponent.known:
             return
-        noise = self.law.noise
+        noise = self.noise
         if noise is None:
             yield "the intervals cover other patients, not other trainings: none was made twice"
         else:
@@ -233,8 +234,9 @@ def study(data: str, runs: Mapping[str, Run], rungs: Sequence[Rung], ladder: Lad
     rows = [row for row in evaluations["whole"].rows if str(row["id"]) in shared]
     held = len(rows), len({row["patient"] or row["id"] for row in rows})
     lacking = next((why for t in parts if (why := _lacking(t, metric))), "")
-    law, check = (None, None) if lacking else _laws(parts)
-    best, recommended = _recommended(sizes, law.noise if law else None) if len(sizes) > 1 else (None, None)
+    noise = None if lacking else _noise(parts)
+    law, check = (None, None) if lacking else _laws(parts, noise)
+    best, recommended = _recommended(sizes, noise) if len(sizes) > 1 else (None, None)
     n = parts[0].n
     return Study(
         data=data,
@@ -250,6 +252,7 @@ def study(data: str, runs: Mapping[str, Run], rungs: Sequence[Rung], ladder: Lad
         sizes=tuple(sizes) if len(sizes) > 1 else (),
         check=check,
         law=law,
+        noise=noise,
         more=tuple(More(k, k * n, law.training(k * n), law.ratio(n, k)) for k in MORE) if law else (),
         best=best,
         recommended=recommended,
@@ -295,12 +298,16 @@ def _lacking(training: Training, metric: str) -> str:
     return ""
 
 
-def _laws(parts: Sequence[Training]) -> tuple[Fitted, Check]:
-    """The law of all parts, and the whole as that of the smaller ones predicts it."""
+def _noise(parts: Sequence[Training]) -> Noise | None:
+    """What trainings on as large a part tell; by its name, as two halves may differ by a patient."""
     groups: dict[Hashable, list[float]] = {}
-    for t in parts:  # by name: two halves may differ by a patient
-        groups.setdefault(t.name.removesuffix(AGAIN), []).append(t.error.value)
-    noise = Noise.of(groups)
+    for training in parts:
+        groups.setdefault(training.name.removesuffix(AGAIN), []).append(training.error.value)
+    return Noise.of(groups)
+
+
+def _laws(parts: Sequence[Training], noise: Noise | None) -> tuple[Fitted, Check]:
+    """The law of all parts, and the whole as that of the smaller ones predicts it."""
 
     def of(own: Sequence[Training]) -> Fitted:
         draws = np.stack([t.draws for t in own], axis=1)
