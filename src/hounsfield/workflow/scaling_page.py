@@ -38,10 +38,10 @@ def _content(found: Study) -> dict[str, Any]:
         "charts": [_by_cases(found), *([_by_size(found)] if found.sizes else [])],
         "rows": [
             (t.name, f"{t.n:,}", millions(t.parameters), f"{t.steps:,}", t.error.text())
-            for t in (*found.parts, *(t for t in found.sizes if t.size is not None))
+            for t in found.trainings
         ],
         "time": None if found.ladder.seconds is None else seconds_text(found.ladder.seconds),
-        "figure": title(found.metric),
+        "figure": title(found.about.metric),
     }
 
 
@@ -50,11 +50,11 @@ def _verdict(found: Study) -> tuple[str, str]:
     if found.falls is None:
         return "Whether more data would help cannot be told", "warning"
     if not found.falls:
-        return f"More {found.unit} of this kind would not be seen to help", "warning"
+        return f"More {found.about.unit} of this kind would not be seen to help", "warning"
     if found.check is not None and found.check.inside is False:
-        return f"More {found.unit} would help, by how much is unsure", "warning"
+        return f"More {found.about.unit} would help, by how much is unsure", "warning"
     twice = found.more[0].ratio
-    return f"Twice the {found.unit} would take {1 - twice.value:.0%} off the error", "good"
+    return f"Twice the {found.about.unit} would take {1 - twice.value:.0%} off the error", "good"
 
 
 def _by_cases(found: Study) -> Chart:
@@ -64,7 +64,7 @@ def _by_cases(found: Study) -> Chart:
     at = np.geomspace(*x, POINTS)
     marks: list[str] = []
     axes = Axes(x, _range(parts, [more.error.value for more in found.more]), logarithmic=True)
-    about = f"error of each training on the validation part over the {found.unit} that it learned from, with 95% intervals"
+    about = f"error of each training on the validation part over the {found.about.unit} that it learned from, with 95% intervals"
     if found.law is not None:
         value, low, high = found.law.curve(at)
         if np.isfinite(low).all():
@@ -80,7 +80,7 @@ def _by_cases(found: Study) -> Chart:
         about += "inside" if own.inside else "outside"
     marks += _marked(axes, parts[1:], [float(t.n) for t in parts[1:]])
     marks += _marked(axes, parts[:1], [float(found.whole.n)], diamond=True)
-    return Chart("More data", about, chart(axes, marks, f"training {found.unit}", f"error ({found.error})"))
+    return Chart("More data", about, chart(axes, marks, f"training {found.about.unit}", f"error ({found.about.error})"))
 
 
 def _by_size(found: Study) -> Chart:
@@ -91,7 +91,7 @@ def _by_size(found: Study) -> Chart:
     for training, size in zip(found.sizes, x, strict=True):
         marks += _marked(axes, [training], [size], diamond=training is found.recommended)
     about = "error of each size, trained on the whole training part for the same time; the diamond is the one to take"
-    return Chart("Size of the network", about, chart(axes, marks, "million parameters", f"error ({found.error})"))
+    return Chart("Size of the network", about, chart(axes, marks, "million parameters", f"error ({found.about.error})"))
 
 
 def _marked(axes: Axes, trainings: Sequence[Training], x: Sequence[float], *, diamond: bool = False) -> list[str]:

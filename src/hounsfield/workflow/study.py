@@ -82,12 +82,10 @@ class More:
         return {"times": self.times, "n": self.n, "error": self.error.to_json(), "ratio": self.ratio.to_json()}
 
 
-@dataclass(frozen=True, eq=False)
-class Study:
-    """data: name of the folder. unit: "patients" or "cases". kind: of the task. held: validation cases that all
-    trainings were measured on, and patients among them, of `val` cases.
-    parts: trainings on parts of the training patients, the whole first; sizes: on the whole, from few to many parameters, the
-    planned network among them, () where a number of steps was asked for. lacking: why there is no law, "" where there is one."""
+@dataclass(frozen=True)
+class About:
+    """data: name of the folder. kind: of the task. metric: its headline figure. unit: "patients" or "cases". held: validation cases
+    that all trainings were measured on, and patients among them; val: all validation cases."""
 
     data: str
     task: str
@@ -97,6 +95,19 @@ class Study:
     network: str
     held: tuple[int, int]
     val: int
+
+    @property
+    def error(self) -> str:
+        """ "1 - Dice"."""
+        return "10^(-PSNR / 10)" if self.metric == "psnr" else f"1 - {title(self.metric)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """parts: trainings on parts of the training patients, the whole first. sizes: on the whole, from few to many parameters, the
+    planned network among them; () where no other was trained. lacking: why there is no law, "" where there is one."""
+
+    about: About
     ladder: Ladder
     parts: tuple[Training, ...]
     sizes: tuple[Training, ...]
@@ -113,9 +124,9 @@ class Study:
         return self.parts[0]
 
     @property
-    def error(self) -> str:
-        """ "1 - Dice"."""
-        return "10^(-PSNR / 10)" if self.metric == "psnr" else f"1 - {title(self.metric)}"
+    def trainings(self) -> tuple[Training, ...]:
+        """All, each once."""
+        return (*self.parts, *(t for t in self.sizes if t.size is not None))
 
     @property
     def falls(self) -> bool | None:
@@ -123,19 +134,18 @@ class Study:
         return None if self.law is None or not self.law.exponent.known else self.law.exponent.low > 0
 
     def to_json(self) -> dict[str, Any]:
-        law, noise = self.law, self.noise
-        trained = [*self.parts, *(t for t in self.sizes if t.size is not None)]
+        about, law, noise = self.about, self.law, self.noise
         return {
             "schema": 1,
-            "data": self.data,
-            "task": self.task,
-            "metric": self.metric,
-            "error": self.error,
-            "unit": self.unit,
-            "network": self.network,
-            "val": {"cases": self.held[0], self.unit: self.held[1]},
+            "data": about.data,
+            "task": about.task,
+            "metric": about.metric,
+            "error": about.error,
+            "unit": about.unit,
+            "network": about.network,
+            "val": {"cases": about.held[0], about.unit: about.held[1]},
             "seconds_per_training": self.ladder.seconds,
-            "trainings": [t.to_json() for t in trained],
+            "trainings": [t.to_json() for t in self.trainings],
             "check": self.check.to_json() if self.check else None,
             "law": None
             if law is None
@@ -169,7 +179,7 @@ class Study:
             smaller = sorted({t.n for t in self.parts if t.n != self.check.n})
             verdict = {True: "inside the interval", False: "outside the interval: take what follows as a direction at most"}
             yield (
-                f"check: from {_listed(smaller)} {self.unit} the law predicts an error of {self.check.predicted.text()} on "
+                f"check: from {_listed(smaller)} {self.about.unit} the law predicts an error of {self.check.predicted.text()} on "
                 f"{self.check.n}; measured {self.check.measured:.3g}"
                 + (f", {verdict[self.check.inside]}" if self.check.inside is not None else "")
             )
@@ -177,20 +187,20 @@ class Study:
             return
         law = self.law.law
         floor = f" + {law.c:.3g}" if law.c else ""
-        yield f"law: error = {law.a:.3g} n^-{law.b:.3g}{floor}, n {self.unit}; exponent {self.law.exponent.text()}"
+        yield f"law: error = {law.a:.3g} n^-{law.b:.3g}{floor}, n {self.about.unit}; exponent {self.law.exponent.text()}"
         if self.falls is False:
-            yield f"more data of this kind would not be seen to help: the error is not seen to fall with more {self.unit}"
+            yield f"more data of this kind would not be seen to help: the error is not seen to fall with more {self.about.unit}"
             return
         for more in self.more:
             yield (
-                f"{more.times} times the {self.unit} ({more.n}): an error of {more.error.text()}, "
+                f"{more.times} times the {self.about.unit} ({more.n}): an error of {more.error.text()}, "
                 f"{more.ratio.text()} times the law's on {self.whole.n}"
             )
 
     def _of_sizes(self) -> Iterator[str]:
-        if self.recommended is not None and self.best is not None and self.ladder.seconds is not None:
-            share = seconds_text(self.ladder.seconds)
-            least = f"of {len(self.sizes)} sizes in {share} each, {_named(self.best)} has the least error"
+        if self.recommended is not None and self.best is not None:
+            time = f" in {seconds_text(self.ladder.seconds)} each" if self.ladder.seconds is not None else ""
+            least = f"of {len(self.sizes)} sizes{time}, {_named(self.best)} has the least error"
             if self.recommended is self.best:
                 than = "is the smallest" if self.best is self.sizes[0] else "is clearly better than any smaller one"
                 yield f"{least} and {than}: {_asked(self.recommended)}"
@@ -198,7 +208,7 @@ class Study:
                 yield f"{least}, {_named(self.recommended)} is not clearly worse and smaller: {_asked(self.recommended)}"
         for size in self.ladder.sizes:
             yield (
-                f"{size.word} ({millions(size.parameters)} parameters): {size.step:.3g} s a step, {ENOUGH[self.kind]:,} steps, "
+                f"{size.word} ({millions(size.parameters)} parameters): {size.step:.3g} s a step, {ENOUGH[self.about.kind]:,} steps, "
                 f"from which on its width pays, in --budget {_budget(size.enough)}"
             )
 
@@ -213,10 +223,10 @@ class Study:
                 f"the intervals cover other patients and other trainings: {noise.freedom} that were made twice "
                 f"differ by about {noise.sd:.0%} of the error"
             )
-        if self.held[0] < self.val:
-            yield f"measured on {self.held[0]} of {self.val} validation cases: the budget held no more"
-        if self.held[1] < FEW_PATIENTS:
-            yield f"only {self.held[1]} validation {self.unit}: the intervals are likely too narrow"
+        if self.about.held[0] < self.about.val:
+            yield f"measured on {self.about.held[0]} of {self.about.val} validation cases: the budget held no more"
+        if self.about.held[1] < FEW_PATIENTS:
+            yield f"only {self.about.held[1]} validation {self.about.unit}: the intervals are likely too narrow"
 
 
 def study(data: str, runs: Mapping[str, Run], rungs: Sequence[Rung], ladder: Ladder) -> Study:
@@ -227,33 +237,38 @@ def study(data: str, runs: Mapping[str, Run], rungs: Sequence[Rung], ladder: Lad
     if not shared:
         found = "no validation case that all trainings were measured on"
         raise InputError("TOO_FEW", whole.root.parent, found=found, expected="some", fix="train anew with a longer --budget")
-    trained = {r.name: _training(r, runs[r.name], evaluations[r.name], shared) for r in rungs if r.name in runs}
-    parts = tuple(t for t in trained.values() if t.size is None)
-    sizes = sorted((t for t in trained.values() if t.size is not None or t is parts[0]), key=lambda t: t.parameters)
-    metric = evaluations["whole"].headline
+    trained = [_training(r, runs[r.name], evaluations[r.name], shared) for r in rungs if r.name in runs]
     rows = [row for row in evaluations["whole"].rows if str(row["id"]) in shared]
-    held = len(rows), len({row["patient"] or row["id"] for row in rows})
-    lacking = next((why for t in parts if (why := _lacking(t, metric))), "")
-    noise = None if lacking else _noise(parts)
-    law, check = (None, None) if lacking else _laws(parts, noise)
-    best, recommended = _recommended(sizes, noise) if len(sizes) > 1 else (None, None)
-    n = parts[0].n
-    return Study(
+    about = About(
         data=data,
         task=whole.plan.task,
         kind=TASKS.load(whole.plan.task).KIND,
-        metric=metric,
+        metric=evaluations["whole"].headline,
         unit="patients" if whole.fingerprint.patients is not None else "cases",
         network=whole.plan.network,
-        held=held,
+        held=(len(rows), len({row["patient"] or row["id"] for row in rows})),
         val=whole.record["cases"]["val"],
+    )
+    return conclude(about, trained, ladder)
+
+
+def conclude(about: About, trained: Sequence[Training], ladder: Ladder) -> Study:
+    """What trainings tell, the whole first."""
+    parts = tuple(t for t in trained if t.size is None)
+    whole, sizes = parts[0], sorted((t for t in trained if t.size is not None or t is parts[0]), key=lambda t: t.parameters)
+    lacking = next((why for t in parts if (why := _lacking(t, about.metric))), "")
+    noise = None if lacking else _noise(parts)
+    law, check = (None, None) if lacking else _laws(parts, noise)
+    best, recommended = _recommended(sizes, noise) if len(sizes) > 1 else (None, None)
+    return Study(
+        about=about,
         ladder=ladder,
         parts=parts,
         sizes=tuple(sizes) if len(sizes) > 1 else (),
         check=check,
         law=law,
         noise=noise,
-        more=tuple(More(k, k * n, law.training(k * n), law.ratio(n, k)) for k in MORE) if law else (),
+        more=tuple(More(k, k * whole.n, law.training(k * whole.n), law.ratio(whole.n, k)) for k in MORE) if law else (),
         best=best,
         recommended=recommended,
         lacking=lacking,
@@ -365,8 +380,8 @@ def show(found: Study) -> RenderableType:
     from rich.text import Text
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("training", found.unit, "parameters", "steps", f"error ({found.error})"):
+    for heading in ("training", found.about.unit, "parameters", "steps", f"error ({found.about.error})"):
         table.add_column(heading, justify="left" if heading == "training" else "right", no_wrap=True)
-    for t in (*found.parts, *(t for t in found.sizes if t.size is not None)):
+    for t in found.trainings:
         table.add_row(t.name, f"{t.n:,}", millions(t.parameters), f"{t.steps:,}", t.error.text())
     return Group(table, Text(), *(Text(line) for line in found.said()))
