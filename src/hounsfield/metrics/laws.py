@@ -21,6 +21,7 @@ from hounsfield.metrics.bootstrap import LEVEL, MOST_UNDEFINED, REPLICATES
 Floats = npt.NDArray[np.float64]
 
 FLOORED: Final = 500  # replicates of a law with a floor, which are fitted one by one
+STEEPEST: Final = 10.0  # exponent of a law with a floor: beyond it a single number of cases would bend it
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,11 @@ def fit(n: npt.ArrayLike, error: npt.ArrayLike, *, floor: bool = False) -> Law:
     """
     cases, errors = np.asarray(n, dtype=np.float64), np.asarray(error, dtype=np.float64)
     _check(cases, errors, 3 if floor else 2)
-    straight = _straight(cases, errors[None])[0]
-    return Law(*map(float, _floored(cases, errors, straight) if floor else straight))
+    found = _straight(cases, errors[None])[0]
+    if floor:
+        lowered = [_straight(cases, (errors - part * errors.min())[None])[0] + [0, 0, part * errors.min()] for part in (0.5, 0.9)]
+        found = _floored(cases, errors, [found, *lowered], 1e-15)
+    return Law(*map(float, found))
 
 
 def fitted(
@@ -155,7 +159,8 @@ def fitted(
     replicates = _straight(cases, other)
     if floor:
         start = np.array([law.a, law.b, law.c])
-        replicates = np.stack([_floored(cases, row, plain, start) for row, plain in zip(other, replicates, strict=True)])
+        lines = zip(other, replicates, strict=True)
+        replicates = np.stack([_floored(cases, row, [line, start], 1e-8) for row, line in lines])
     return Fitted(law, replicates, spreads, seed)
 
 
@@ -183,9 +188,8 @@ def _straight(cases: Floats, errors: Floats) -> Floats:
     return np.stack([np.exp(y.mean(axis=1) + b * x.mean()), b, np.zeros_like(b)], axis=1)
 
 
-def _floored(cases: Floats, errors: Floats, *starts: Floats) -> Floats:
-    """(3,): a, b, c of errors (T,), c no higher than the least of them, by the best of the searches from `starts` (a, b, c) and
-    from lines below which a floor was taken away."""
+def _floored(cases: Floats, errors: Floats, starts: Sequence[Floats], tolerance: float) -> Floats:
+    """(3,): a, b, c of errors (T,), c no higher than the least of them, by the best of the searches from `starts` (3,) each."""
     from scipy.optimize import least_squares
 
     x, y, most = np.log(cases), np.log(errors), float(errors.min())
@@ -198,14 +202,12 @@ def _floored(cases: Floats, errors: Floats, *starts: Floats) -> Floats:
         falling = np.exp(p[0] - p[1] * (x - middle))
         return np.asarray(np.stack([falling, -(x - middle) * falling, np.ones_like(x)], axis=1) / (falling + p[2])[:, None])
 
-    tried = [*starts]
-    for part in (0.5, 0.9) if len(starts) == 1 else ():
-        tried.append(_straight(cases, (errors - part * most)[None])[0] + np.array([0, 0, part * most]))
     best: tuple[float, Floats] | None = None
-    for a, b, c in tried:
-        start = [math.log(a) - b * middle, max(b, 1e-6), min(max(c, 1e-6 * most), (1 - 1e-6) * most)]
-        bounds = ([-np.inf, 0.0, 0.0], [np.inf, np.inf, most])
-        found = least_squares(residual, start, slopes, bounds=bounds, xtol=1e-15, ftol=1e-15, gtol=1e-15, x_scale="jac")
+    bounds = ([-np.inf, 0.0, 0.0], [np.inf, STEEPEST, most])
+    limits = {"xtol": tolerance, "ftol": tolerance, "gtol": tolerance}
+    for a, b, c in starts:
+        start = [math.log(a) - b * middle, min(max(b, 1e-6), STEEPEST), min(max(c, 1e-6 * most), (1 - 1e-6) * most)]
+        found = least_squares(residual, start, slopes, bounds=bounds, x_scale="jac", **limits)
         if best is None or found.cost < best[0]:
             best = float(found.cost), found.x
     assert best is not None
