@@ -40,6 +40,7 @@ VERBS = (
     "deidentify",
     "plan",
     "train",
+    "scaling",
     "evaluate",
     "predict",
     "restore",
