@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -158,3 +159,11 @@ def test_too_little_time_is_said_for_each_training_and_leaves_the_way_free(tmp_p
     for _ in range(2):
         with pytest.raises(ResourceError, match=r"BUDGET_TOO_SMALL --budget: found 3 trainings of .* s each, expected for each "):
             scaling(tmp_path / "classes", tmp_path / "study", options)
+
+
+def test_the_keys_of_a_study_are_those_listed(studied: tuple[Path, Study]) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "interfaces.md").read_text()
+    section = re.search(r"^### scaling\n(.*?)(?=^##)", text, re.M | re.S)
+    assert section is not None
+    listed = {key for row in re.findall(r"^\|(.+?)\|", section[1], re.M) for key in re.findall(r"`(\w+)`", row)}
+    assert listed == set(studied[1].to_json())
