@@ -103,7 +103,7 @@ def test_nothing_is_trained_twice_where_trainings_are_short(rungs: list[Rung]) -
 
 
 def test_a_ladder_is_read_as_it_was_written() -> None:
-    written = Ladder(12.5, ("whole", "half"), tuple(SIZES))
+    written = Ladder(12.5, None, ("whole", "half"), tuple(SIZES))
     assert Ladder.from_json(json.loads(json.dumps({"schema": 1, **written.to_json()}))) == written
 
 

@@ -1,8 +1,9 @@
 """Power laws of learning: how the error falls with the number of cases, with intervals by the bootstrap.
 
-error(n) = a n^-b + c, the form that learning curves of deep networks were found to have between guessing and their floor c: Hestness
-et al., "Deep Learning Scaling is Predictable, Empirically", arXiv:1712.00409 (2017); Rosenfeld et al., "A Constructive Prediction
-of the Generalization Error Across Scales", ICLR 2020. Fitted by least squares of log error, as trainings err in proportion.
+error(n) = a n^-b + c, the form that learning curves of deep networks were found to have between guessing and their floor c:
+Hestness et al., "Deep Learning Scaling is Predictable, Empirically", arXiv:1712.00409 (2017); Rosenfeld et al., "A Constructive
+Prediction of the Generalization Error Across Scales", ICLR 2020. Fitted by least squares of log error, as trainings err in
+proportion to it.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Noise:
-    """How far trainings that should be alike lie apart. sd: standard deviation of their log error. freedom: what it rests on, the
-    trainings less the groups of them."""
+    """How far trainings that should be alike lie apart. sd: standard deviation of their log error. freedom: what it rests on,
+    the trainings less the groups of them."""
 
     sd: float
     freedom: int
@@ -77,8 +78,8 @@ class Noise:
         return cls(math.sqrt(sum(float(((g - g.mean()) ** 2).sum()) for g in logs) / freedom), freedom)
 
     def spreads(self, count: int, rng: np.random.Generator) -> Floats:
-        """(count,) what the standard deviation might as well be, few repeats telling little of it: deviations that are normal with
-        one each have Student's distribution together."""
+        """(count,) what the standard deviation might as well be, as few repeats tell little of it: normal deviations, one with
+        each, have Student's distribution together."""
         return np.asarray(self.sd * np.sqrt(self.freedom / rng.chisquare(self.freedom, size=count)))
 
 
@@ -118,8 +119,8 @@ class Fitted:
 
 
 def fit(n: npt.ArrayLike, error: npt.ArrayLike, *, floor: bool = False) -> Law:
-    """The law of trainings (T,) on n cases with these errors above 0. floor: whether c is fitted too, from at least three numbers
-    of cases; else it is 0, as few numbers of cases cannot tell a floor from a small b.
+    """The law of trainings (T,) on n cases with these errors above 0. floor: whether c is fitted too, from at least three
+    numbers of cases; else it is 0, as few numbers of cases cannot tell a floor from a small b.
 
     Raises InputError TOO_FEW, VALUE_RANGE.
     """
@@ -127,7 +128,8 @@ def fit(n: npt.ArrayLike, error: npt.ArrayLike, *, floor: bool = False) -> Law:
     _check(cases, errors, 3 if floor else 2)
     found = _straight(cases, errors[None])[0]
     if floor:
-        lowered = [_straight(cases, (errors - part * errors.min())[None])[0] + [0, 0, part * errors.min()] for part in (0.5, 0.9)]
+        least = float(errors.min())
+        lowered = [_straight(cases, (errors - c)[None])[0] + np.array([0, 0, c]) for c in (0.5 * least, 0.9 * least)]
         found = _floored(cases, errors, [found, *lowered], 1e-15)
     return Law(*map(float, found))
 
@@ -144,8 +146,8 @@ def fitted(
     """As `fit`, and the laws of replicates.
 
     draws: (R, T) the errors of the same trainings on other patients, a row the same patients for all of them, as
-    `bootstrap.Interval.draws` are; R = 0 for no interval. noise: of single trainings, which is added to
-    each. Rows with an error that is not above 0 are left out; where they are more than a tenth there is no interval.
+    `bootstrap.Interval.draws` are; R = 0 for no interval. noise: of single trainings, which is added to each.
+    Rows with an error that is not above 0 are left out; where they are more than a tenth there is no interval.
     """
     cases, errors = np.asarray(n, dtype=np.float64), np.asarray(error, dtype=np.float64)
     law = fit(cases, errors, floor=floor)

@@ -54,10 +54,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Ladder:
-    """What is trained. seconds: wall-clock time of each training, None where a number of steps was asked for. rungs: names, in
+    """What is trained. seconds: wall-clock time of each training, or steps: of each, whichever was asked for. rungs: names, in
     order. sizes: those that were measured, trained or not."""
 
     seconds: float | None
+    steps: int | None
     rungs: tuple[str, ...]
     sizes: tuple[Size, ...] = ()
 
@@ -66,7 +67,7 @@ class Ladder:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Ladder:
-        return cls(values["seconds"], tuple(values["rungs"]), tuple(Size(**size) for size in values["sizes"]))
+        return cls(values["seconds"], values["steps"], tuple(values["rungs"]), tuple(Size(**size) for size in values["sizes"]))
 
 
 def every_rung(ready: Ready, seed: int) -> list[Rung]:
@@ -97,7 +98,7 @@ def in_time(every: Sequence[Rung], sizes: Sequence[Size], seconds: float) -> Lad
         share = seconds / (len(kept) + len(tried))
         if share >= WORTH:
             break
-    return Ladder(share, (*kept, *tried), tuple(sizes))
+    return Ladder(share, None, (*kept, *tried), tuple(sizes))
 
 
 def measured_sizes(ready: Ready, planned: Planned, device: torch.device, budget: float, spent: float) -> list[Size]:

@@ -53,6 +53,8 @@ def scaling(
     device = choose_device(options.device)
     folder = Path(out)
     _refuse_existing(folder, overwrite, resume)
+    if resume and (folder / "runs" / "whole" / "plan.json").exists():
+        options = replace(options, task=options.task or Run(folder / "runs" / "whole").plan.task)
     ready = open_ready(data, options, console)
     rungs = every_rung(ready, options.seed)
     if resume and (folder / LADDER).exists():
@@ -61,7 +63,7 @@ def scaling(
         ladder = _planned(ready, rungs, options, budget, device, started, console)
         shutil.rmtree(folder, ignore_errors=True)
         write_json(folder / LADDER, ladder.to_json())
-    each = budget if ladder.seconds is None else Budget(seconds=ladder.seconds)
+    each = Budget(seconds=ladder.seconds, steps=ladder.steps)
     work = _Work(Path(data), folder, ready, options, each, device, console)
     runs = work.climb([rung for rung in rungs if rung.name in ladder.rungs])
     found = study(Path(data).resolve().stem, runs, rungs, ladder)
@@ -79,7 +81,8 @@ def _settled(options: Options) -> tuple[Options, Budget]:
         ("--plan", options.plan, None),
     ):
         if value != usual:
-            raise _bad(option, str(value), "nothing: a ladder trains one network a rung, of planned sizes", f"leave {option} out")
+            expected = "nothing: a ladder trains one network a rung, of planned sizes"
+            raise _bad(option, str(value), expected, f"leave {option} out")
     if options.task is not None and TASKS.load(options.task).KIND == "generator":
         found = "a task whose figures compare sets of images"
         raise _bad(f"--task {options.task}", found, "one with an error of each case", "choose another task")
@@ -119,7 +122,7 @@ def _planned(
     """What is trained in the time, by preparing every case and timing steps of the sizes; with a number of steps the parts
     alone, as sizes compare at equal time."""
     if budget.seconds is None:
-        return Ladder(None, tuple(rung.name for rung in rungs if rung.size is None))
+        return Ladder(None, budget.steps, tuple(rung.name for rung in rungs if rung.size is None))
     whole = part_of(ready, rungs[0])
     planned = make_plan(whole, options, Budget(steps=1), device, Stages(started), console)
     spent = time.monotonic() - started

@@ -84,8 +84,8 @@ class More:
 
 @dataclass(frozen=True)
 class About:
-    """data: name of the folder. kind: of the task. metric: its headline figure. unit: "patients" or "cases". held: validation cases
-    that all trainings were measured on, and patients among them; val: all validation cases."""
+    """data: name of the folder. kind: of the task. metric: its headline figure. unit: "patients" or "cases". held: validation
+    cases that all trainings were measured on, and patients among them; val: all validation cases."""
 
     data: str
     task: str
@@ -177,9 +177,10 @@ class Study:
             yield f"no law: {self.lacking}"
         if self.check is not None:
             smaller = sorted({t.n for t in self.parts if t.n != self.check.n})
+            told = self.check.predicted.text()
             verdict = {True: "inside the interval", False: "outside the interval: take what follows as a direction at most"}
             yield (
-                f"check: from {_listed(smaller)} {self.about.unit} the law predicts an error of {self.check.predicted.text()} on "
+                f"check: from {_listed(smaller)} {self.about.unit} the law predicts an error of {told} on "
                 f"{self.check.n}; measured {self.check.measured:.3g}"
                 + (f", {verdict[self.check.inside]}" if self.check.inside is not None else "")
             )
@@ -189,7 +190,8 @@ class Study:
         floor = f" + {law.c:.3g}" if law.c else ""
         yield f"law: error = {law.a:.3g} n^-{law.b:.3g}{floor}, n {self.about.unit}; exponent {self.law.exponent.text()}"
         if self.falls is False:
-            yield f"more data of this kind would not be seen to help: the error is not seen to fall with more {self.about.unit}"
+            of = self.about.unit
+            yield f"more data of this kind would not be seen to help: the error is not seen to fall with more {of}"
             return
         for more in self.more:
             yield (
@@ -207,8 +209,9 @@ class Study:
             else:
                 yield f"{least}, {_named(self.recommended)} is not clearly worse and smaller: {_asked(self.recommended)}"
         for size in self.ladder.sizes:
+            count, steps = millions(size.parameters), ENOUGH[self.about.kind]
             yield (
-                f"{size.word} ({millions(size.parameters)} parameters): {size.step:.3g} s a step, {ENOUGH[self.about.kind]:,} steps, "
+                f"{size.word} ({count} parameters): {size.step:.3g} s a step, {steps:,} steps, "
                 f"from which on its width pays, in --budget {_budget(size.enough)}"
             )
 

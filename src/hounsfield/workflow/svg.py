@@ -27,8 +27,8 @@ TICKS: Final = 5  # gaps between numbers along an axis, at most
 
 @dataclass(frozen=True)
 class Axes:
-    """x, y: (low, high) of the data, low below high. The drawing is WIDE x TALL with the y axis upwards. logarithmic: both axes,
-    whose numbers are then above 0."""
+    """x, y: (low, high) of the data, low below high. The drawing is WIDE x TALL with the y axis upwards. logarithmic: both
+    axes, whose numbers are then above 0."""
 
     x: tuple[float, float]
     y: tuple[float, float]
@@ -111,8 +111,8 @@ def ticks(low: float, high: float, most: int = TICKS) -> list[tuple[float, str]]
 
 
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """As `ticks`, for a logarithmic axis from above 0: 1, 2 and 5 times powers of ten, over a wide range powers of ten alone, over
-    a narrow one the round numbers of `ticks`."""
+    """As `ticks`, for a logarithmic axis from above 0: 1, 2 and 5 times powers of ten, over a wide range powers of ten alone,
+    over a narrow one the round numbers of `ticks`."""
     powers = [10.0**k for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
     values = [f * power for power in powers for f in (1, 2, 5) if low <= f * power <= high]
     if len(values) < 3:
