@@ -77,8 +77,8 @@ def test_too_few_patients_are_refused_by_the_class_that_lacks_them(tmp_path: Pat
     few = open_ready(tmp_path / "few", Options(device="cpu"), SILENT)
     with pytest.raises(
         InputError,
-        match=r"TOO_FEW .*few: found \d+ training cases with \w+, [12] of them in a quarter, expected at least 3 of every class "
-        r"in a quarter, so about 12 in all; fix: add cases",
+        match=r"TOO_FEW .*few: found \d+ training cases with \w+, [12] of them in a quarter, expected at least 3 of every "
+        r"class in a quarter, so about 12 in all; fix: add cases",
     ):
         every_rung(few, 0)
 

@@ -157,7 +157,7 @@ def test_too_little_time_is_said_for_each_training_and_leaves_the_way_free(tmp_p
     write_dataset(tmp_path / "classes", "classification", n=40, seed=4)
     options = Options(budget="6s", model="lenet", device="cpu")
     for _ in range(2):
-        with pytest.raises(ResourceError, match=r"BUDGET_TOO_SMALL --budget: found 3 trainings of .* s each, expected for each "):
+        with pytest.raises(ResourceError, match=r"BUDGET_TOO_SMALL --budget: found 3 trainings of .* s each, expected for each"):
             scaling(tmp_path / "classes", tmp_path / "study", options)
 
 

@@ -98,7 +98,10 @@ def test_a_floor_is_fitted_from_five_parts_on() -> None:
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [(0.0, "no law: half makes no error on the validation part"), (math.nan, "no law: half has no Dice on the validation part")],
+    [
+        (0.0, "no law: half makes no error on the validation part"),
+        (math.nan, "no law: half has no Dice on the validation part"),
+    ],
 )
 def test_no_law_is_made_of_what_has_no_error(error: float, words: str) -> None:
     own = parts(Law(0.8, 0.4), again=None)

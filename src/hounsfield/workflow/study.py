@@ -104,8 +104,8 @@ class About:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """parts: trainings on parts of the training patients, the whole first. sizes: on the whole, from few to many parameters, the
-    planned network among them; () where no other was trained. lacking: why there is no law, "" where there is one."""
+    """parts: trainings on parts of the training patients, the whole first. sizes: on the whole, from few to many parameters,
+    the planned network among them; () where no other was trained. lacking: why there is no law, "" where there is one."""
 
     about: About
     ladder: Ladder
