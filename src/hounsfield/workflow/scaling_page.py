@@ -64,7 +64,7 @@ def _by_cases(found: Study) -> Chart:
     at = np.geomspace(*x, POINTS)
     marks: list[str] = []
     axes = Axes(x, _range(parts, [more.error.value for more in found.more]), logarithmic=True)
-    about = f"error of each training on the validation part, with 95% intervals, over the {found.about.unit} that it learned from"
+    about = f"errors on the validation part, with 95% intervals, over the {found.about.unit} that were learned from"
     if found.law is not None:
         value, low, high = found.law.curve(at)
         if np.isfinite(low).all():
