@@ -17,7 +17,6 @@ from hounsfield.workflow.run import write_text
 from hounsfield.workflow.study import MORE, Study, Training
 from hounsfield.workflow.svg import Axes, chart
 from hounsfield.workflow.tables import title
-from hounsfield.workflow.timeline import seconds_text
 
 POINTS: Final = 60  # of a drawn law
 ROOM: Final = 1.15  # times the drawn numbers, that axes reach beyond them
@@ -40,7 +39,6 @@ def _content(found: Study) -> dict[str, Any]:
             (t.name, f"{t.n:,}", millions(t.parameters), f"{t.steps:,}", t.error.text())
             for t in found.trainings
         ],
-        "time": None if found.ladder.seconds is None else seconds_text(found.ladder.seconds),
         "figure": title(found.about.metric),
     }
 

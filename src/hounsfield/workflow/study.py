@@ -129,6 +129,11 @@ class Study:
         return (*self.parts, *(t for t in self.sizes if t.size is not None))
 
     @property
+    def length(self) -> str:
+        """Of each training: "3 min", "2,000 steps"."""
+        return f"{self.ladder.steps:,} steps" if self.ladder.seconds is None else seconds_text(self.ladder.seconds)
+
+    @property
     def falls(self) -> bool | None:
         """Whether the error is seen to fall with the number of cases; None where nothing says."""
         return None if self.law is None or not self.law.exponent.known else self.law.exponent.low > 0
@@ -190,8 +195,10 @@ class Study:
         floor = f" + {law.c:.3g}" if law.c else ""
         yield f"law: error = {law.a:.3g} n^-{law.b:.3g}{floor}, n {self.about.unit}; exponent {self.law.exponent.text()}"
         if self.falls is False:
-            of = self.about.unit
-            yield f"more data of this kind would not be seen to help: the error is not seen to fall with more {of}"
+            yield (
+                f"more data of this kind would not be seen to help in trainings of {self.length}: "
+                f"the error is not seen to fall with more {self.about.unit}"
+            )
             return
         for more in self.more:
             yield (
@@ -201,8 +208,7 @@ class Study:
 
     def _of_sizes(self) -> Iterator[str]:
         if self.recommended is not None and self.best is not None:
-            time = f" in {seconds_text(self.ladder.seconds)} each" if self.ladder.seconds is not None else ""
-            least = f"of {len(self.sizes)} sizes{time}, {_named(self.best)} has the least error"
+            least = f"of {len(self.sizes)} sizes in {self.length} each, {_named(self.best)} has the least error"
             if self.recommended is self.best:
                 than = "is the smallest" if self.best is self.sizes[0] else "is clearly better than any smaller one"
                 yield f"{least} and {than}: {_asked(self.recommended)}"
