@@ -13,6 +13,7 @@ from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.plan.budget import Budget, keep_freed_memory
 from hounsfield.plan.sizes import parameters, sized
 from hounsfield.tasks import TASKS
+from hounsfield.workflow.conclusions import study
 from hounsfield.workflow.console import SILENT, Console
 from hounsfield.workflow.device import choose_device
 from hounsfield.workflow.ladder import ANALYSIS, Ladder, Rung, every_rung, in_time, measured_sizes, part_of, pinned
@@ -21,7 +22,7 @@ from hounsfield.workflow.ready import DEFAULTS, Options, Ready, open_ready
 from hounsfield.workflow.run import Run, read_json, write_json
 from hounsfield.workflow.scaling_page import write_page
 from hounsfield.workflow.stages import Stages
-from hounsfield.workflow.study import Study, study
+from hounsfield.workflow.study import Study
 from hounsfield.workflow.timeline import seconds_text
 from hounsfield.workflow.train import train, train_ready
 
