@@ -13,6 +13,7 @@ from hounsfield.workflow.conclusions import conclude
 from hounsfield.workflow.ladder import Ladder, Size
 from hounsfield.workflow.study import About, Study, Training
 
+ABOUT = About("scans", "segmentation", "dense", "dice", "patients", "unet", (40, 40), 40)
 LADDER = Ladder(180.0, None, ("whole",), (Size("base", 25_100_000, 1.9, 2210.0),))
 FACTORS = np.exp(np.random.default_rng(0).normal(0, 0.05, 2000))  # what other patients change, for all trainings alike
 PARTS = {"whole": 96, "half": 48, "quarter": 24, "eighth": 12}
