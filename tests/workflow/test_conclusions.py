@@ -10,6 +10,7 @@ from tests.workflow.trainings import PARTS, parts, sizes, told, training
 
 from hounsfield.metrics.laws import Estimate, Law
 
+
 def test_a_law_that_holds_predicts_the_whole_from_the_smaller_parts() -> None:
     found = told(parts(Law(0.8, 0.4), again=None))
     assert found.check is not None

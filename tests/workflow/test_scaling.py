@@ -76,9 +76,7 @@ def test_the_law_is_that_of_the_trainings(studied: tuple[Path, Study]) -> None:
     assert found.more[0].n == 2 * found.whole.n
 
 
-def test_a_study_that_was_stopped_goes_on_and_tells_the_same(
-    studied: tuple[Path, Study], masks: Path, tmp_path: Path
-) -> None:
+def test_a_study_that_was_stopped_goes_on_and_tells_the_same(studied: tuple[Path, Study], masks: Path, tmp_path: Path) -> None:
     folder, found = studied
     shutil.copytree(folder, tmp_path / "study")
     runs = tmp_path / "study" / "runs"
@@ -157,7 +155,9 @@ def test_too_little_time_is_said_for_each_training_and_leaves_the_way_free(tmp_p
     write_dataset(tmp_path / "classes", "classification", n=40, seed=4)
     options = Options(budget="6s", model="lenet", device="cpu")
     for _ in range(2):
-        with pytest.raises(ResourceError, match=r"BUDGET_TOO_SMALL --budget: found 3 trainings of .* s each, expected for each"):
+        with pytest.raises(
+            ResourceError, match=r"BUDGET_TOO_SMALL --budget: found 3 trainings of .* s each, expected for each"
+        ):
             scaling(tmp_path / "classes", tmp_path / "study", options)
 
 

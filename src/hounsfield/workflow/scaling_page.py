@@ -35,10 +35,7 @@ def _content(found: Study) -> dict[str, Any]:
         "verdict": _verdict(found),
         "said": list(found.said()),
         "charts": [_by_cases(found), *([_by_size(found)] if found.sizes else [])],
-        "rows": [
-            (t.name, f"{t.n:,}", millions(t.parameters), f"{t.steps:,}", t.error.text())
-            for t in found.trainings
-        ],
+        "rows": [(t.name, f"{t.n:,}", millions(t.parameters), f"{t.steps:,}", t.error.text()) for t in found.trainings],
         "figure": title(found.about.metric),
     }
 

@@ -1,4 +1,4 @@
-"""What a ladder of trainings tells: its law of errors, the check of it, what more data and other sizes would bring, in words."""
+"""What a ladder of trainings tells: the law of errors, its check, what more data and other sizes would bring, in words."""
 
 from __future__ import annotations
 
