@@ -121,9 +121,9 @@ def test_what_exists_is_refused_and_left_alone(studied: tuple[Path, Study], mask
     with pytest.raises(InputError, match=r"RUN_EXISTS .*found a scaling study, .*--resume continues it"):
         scaling(masks, studied[0], STEPS)
     (tmp_path / "thesis.txt").write_text("three years")
-    for how in ({"overwrite": True}, {"resume": True}):
+    for overwrite in (True, False):
         with pytest.raises(InputError, match=r"RUN_EXISTS .*found a folder that is not empty"):
-            scaling(masks, tmp_path, STEPS, **how)
+            scaling(masks, tmp_path, STEPS, overwrite=overwrite, resume=not overwrite)
     assert (tmp_path / "thesis.txt").read_text() == "three years"
 
 
