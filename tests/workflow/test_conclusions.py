@@ -100,3 +100,12 @@ def test_the_size_to_take_is_the_smallest_that_is_not_clearly_worse(
     assert found.recommended.name == recommended
     word = f"train with --size {recommended}" if recommended != "whole" else "train without --size"
     assert sum(word in line for line in found.said()) == 1
+
+
+def test_an_error_that_has_reached_its_floor_is_not_seen_to_fall() -> None:
+    own = [training(name, max(0.17, 5.0 / n), n) for name, n in {"whole": 480, "half": 240, "quarter": 120}.items()]
+    own += [training("eighth", 0.172, 60), training("sixteenth", 0.3, 30)]
+    found = told([*own, *(training(f"{t.name}-again", t.error.value * 1.05, t.n) for t in own[1:])])
+    assert found.law is not None
+    assert found.law.law.c > 0.1
+    assert found.falls is False

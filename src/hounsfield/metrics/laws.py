@@ -23,6 +23,7 @@ Floats = npt.NDArray[np.float64]
 
 FLOORED: Final = 500  # replicates of a law with a floor, which are fitted one by one
 STEEPEST: Final = 10.0  # exponent of a law with a floor: beyond it a single number of cases would bend it
+TINY: Final = 1e-6  # exponents, and floors over the least error, that the search for a floor leaves where there are none
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ def _floored(cases: Floats, errors: Floats, starts: Sequence[Floats], tolerance:
         if best is None or found.cost < best[0]:
             best = float(found.cost), found.x
     assert best is not None
-    level, b, c = best[1]
+    level, b, c = (0.0 if abs(p) < TINY * scale else p for p, scale in zip(best[1], (0.0, 1.0, most), strict=True))
     return np.array([math.exp(level + b * middle), b, c])
 
 

@@ -115,12 +115,12 @@ def _noise(parts: Sequence[Training]) -> Noise | None:
 
 
 def _laws(parts: Sequence[Training], noise: Noise | None) -> tuple[Fitted, Check]:
-    """The law of all parts, and the whole as that of the smaller ones predicts it."""
+    """The law of all parts, and the whole as one of the same form predicts it from the smaller ones."""
+    floor = len({t.name.removesuffix(AGAIN) for t in parts}) >= FLOORED
 
     def of(own: Sequence[Training]) -> Fitted:
         draws = np.stack([t.draws for t in own], axis=1)
-        numbers = {t.name.removesuffix(AGAIN) for t in own}
-        return fitted([t.n for t in own], [t.error.value for t in own], draws, noise, floor=len(numbers) >= FLOORED)
+        return fitted([t.n for t in own], [t.error.value for t in own], draws, noise, floor=floor)
 
     whole = parts[0]
     predicted = of(parts[1:]).training(whole.n)

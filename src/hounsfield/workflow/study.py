@@ -11,7 +11,7 @@ from hounsfield.metrics.bootstrap import FEW_PATIENTS
 from hounsfield.metrics.laws import Estimate, Fitted, Floats, Noise
 from hounsfield.plan.budget import ENOUGH
 from hounsfield.workflow.cover import millions
-from hounsfield.workflow.ladder import Ladder
+from hounsfield.workflow.ladder import AGAIN, Ladder
 from hounsfield.workflow.tables import title
 from hounsfield.workflow.timeline import seconds_text
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 MORE: Final = (2, 4)  # times the training part that are reckoned
+LEAST: Final = 1e-3  # part of the error that twice as many cases take away where it is said to fall
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,8 +126,8 @@ class Study:
 
     @property
     def falls(self) -> bool | None:
-        """Whether the error is seen to fall with the number of cases; None where nothing says."""
-        return None if self.law is None or not self.law.exponent.known else self.law.exponent.low > 0
+        """Whether twice as many cases are seen to lower the error; None where nothing says."""
+        return None if not self.more or not self.more[0].ratio.known else self.more[0].ratio.high < 1 - LEAST
 
     def to_json(self) -> dict[str, Any]:
         about, law, noise = self.about, self.law, self.noise
@@ -171,7 +172,7 @@ class Study:
         if self.lacking:
             yield f"no law: {self.lacking}"
         if self.check is not None:
-            smaller = sorted({t.n for t in self.parts if t.n != self.check.n})
+            smaller = sorted(t.n for t in self.parts[1:] if not t.name.endswith(AGAIN))
             told = self.check.predicted.text()
             verdict = {True: "inside the interval", False: "outside the interval: take what follows as a direction at most"}
             yield (
