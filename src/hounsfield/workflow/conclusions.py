@@ -76,8 +76,7 @@ def _training(rung: Rung, run: Run, evaluation: Evaluation, shared: set[str]) ->
     draws = np.zeros(0) if figure.draws is None else _error(evaluation.headline, figure.draws)
     low, high = (float(_error(evaluation.headline, np.array(bound))) for bound in (figure.high, figure.low))
     error = Estimate(float(_error(evaluation.headline, np.array(figure.value))), low, high)
-    log = read_log(run.members[0])
-    last = log[-1]
+    steps = steps_of(run)
     counts = run.record
     return Training(
         name=rung.name,
@@ -85,11 +84,16 @@ def _training(rung: Rung, run: Run, evaluation: Evaluation, shared: set[str]) ->
         n=counts["patients"]["train"],
         cases=counts["cases"]["train"],
         parameters=parameters(run.plan),
-        steps=last["step"],
-        step=last["seconds"] / last["step"],
+        steps=steps,
+        step=read_log(run.members[0])[-1]["seconds"] / steps,
         error=error,
         draws=draws,
     )
+
+
+def steps_of(run: Run) -> int:
+    """That its one network has made."""
+    return int(read_log(run.members[0])[-1]["step"])
 
 
 def _error(metric: str, values: Floats) -> Floats:

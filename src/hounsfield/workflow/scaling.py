@@ -13,17 +13,16 @@ from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.plan.budget import Budget, keep_freed_memory
 from hounsfield.plan.sizes import parameters, sized
 from hounsfield.tasks import TASKS
-from hounsfield.workflow.conclusions import study
+from hounsfield.workflow.conclusions import steps_of, study
 from hounsfield.workflow.console import SILENT, Console
 from hounsfield.workflow.device import choose_device
-from hounsfield.workflow.ladder import ANALYSIS, Ladder, Rung, every_rung, in_time, measured_sizes, part_of, pinned
+from hounsfield.workflow.ladder import AGAIN, ANALYSIS, Ladder, Rung, every_rung, in_time, measured_sizes, part_of, pinned
 from hounsfield.workflow.plan import make_plan, settled_options
 from hounsfield.workflow.ready import DEFAULTS, Options, Ready, open_ready
 from hounsfield.workflow.run import Run, read_json, write_json
 from hounsfield.workflow.scaling_page import write_page
 from hounsfield.workflow.stages import Stages
 from hounsfield.workflow.study import Study
-from hounsfield.workflow.timeline import seconds_text
 from hounsfield.workflow.train import train, train_ready
 
 BUDGET = "30m"
@@ -65,7 +64,8 @@ def scaling(
         shutil.rmtree(folder, ignore_errors=True)
         write_json(folder / LADDER, ladder.to_json())
     each = Budget(seconds=ladder.seconds, steps=ladder.steps)
-    work = _Work(Path(data), folder, ready, options, each, device, console)
+    ends = None if budget.seconds is None or ladder.seconds is None else started + budget.seconds
+    work = _Work(Path(data), folder, ready, options, each, ends, device, console)
     runs = work.climb([rung for rung in rungs if rung.name in ladder.rungs])
     found = study(Path(data).resolve().stem, runs, rungs, ladder)
     write_json(folder / "scaling.json", found.to_json())
@@ -133,23 +133,28 @@ def _planned(
 
 @dataclass(frozen=True)
 class _Work:
-    """A ladder on its way up. budget: of each training."""
+    """A ladder on its way up. budget: of the whole and of each size; parts make as many steps as the whole. ends: monotonic time
+    when all should be done, None for no limit."""
 
     data: Path
     folder: Path
     ready: Ready
     options: Options
     budget: Budget
+    ends: float | None
     device: torch.device
     console: Console
 
     def climb(self, rungs: list[Rung]) -> dict[str, Run]:
-        """Every rung trained, by name; a size that is that of the plan, or does not fit, is left out."""
+        """Every rung trained, by name; left out are a size that is that of the plan or does not fit, and what is made a second
+        time or in another size where the time is over."""
         runs: dict[str, Run] = {}
         for number, rung in enumerate(rungs, start=1):
             cases, every = len(rung.split.train), len(rungs[0].split.train)
-            share = "" if self.budget.seconds is None else f", {seconds_text(self.budget.seconds)} each"
-            self.console.say(f"training {number} of {len(rungs)}, {rung.name}: {cases} of {every} cases{share}")
+            self.console.say(f"training {number} of {len(rungs)}, {rung.name}: {cases} of {every} cases")
+            if self._is_late(rung):
+                self.console.say("  left out: the time is over")
+                continue
             if rung.size is not None and _is_planned(runs["whole"], rung.size):
                 self.console.say(f"  left out: {rung.size} is the size of the plan")
                 continue
@@ -160,6 +165,13 @@ class _Work:
                     raise
                 self.console.say(f"  left out: {error}")
         return runs
+
+    def _is_late(self, rung: Rung) -> bool:
+        """Whether there is no time for a rung that the law can do without and that has not begun."""
+        if self.ends is None or self.budget.seconds is None or (self.folder / "runs" / rung.name).exists():
+            return False
+        spare = rung.size is not None or rung.name.endswith(AGAIN)
+        return spare and time.monotonic() + self.budget.seconds > self.ends
 
     def _train(self, rung: Rung, count: int) -> Run:
         """One rung, or what is left of it. Raises InputError UNPAIRED where it began on other cases."""
@@ -177,9 +189,11 @@ class _Work:
             if (run / "report.html").exists():  # the last that a training writes
                 return begun
             return train(self.data, run, self._options(rung, whole), resume=True, console=self.console)
-        options, stages = self._options(rung, whole), Stages(time.monotonic(), self.budget.seconds)
+        options = self._options(rung, whole)
+        budget = Budget.parse(str(options.budget))
+        stages = Stages(time.monotonic(), budget.seconds)
         try:
-            return train_ready(part_of(self.ready, rung), run, options, self.budget, self.device, stages, self.console)
+            return train_ready(part_of(self.ready, rung), run, options, budget, self.device, stages, self.console)
         except ResourceError as error:
             if error.code != "BUDGET_TOO_SMALL":
                 raise
@@ -192,11 +206,13 @@ class _Work:
             ) from error
 
     def _options(self, rung: Rung, whole: Path) -> Options:
-        """Of the whole the rules decide; all others obey its plan, the parts in its size and precision, too."""
+        """Of the whole the rules decide; all others obey its plan, the parts with its size, precision and steps."""
         text = f"{self.budget.steps}steps" if self.budget.seconds is None else f"{self.budget.seconds:.1f}s"
         if rung.name == "whole":
             return replace(self.options, budget=text, test=0.0)
-        changes = pinned(Run(whole).plan) if rung.size is None else None
+        changes = None
+        if rung.size is None:
+            text, changes = f"{steps_of(Run(whole))}steps", pinned(Run(whole).plan)
         plan = whole / "plan.json"
         own = replace(self.options, plan=plan, changes=changes, size=rung.size, model=None, seed=rung.seed)
         return replace(own, budget=text, test=0.0)

@@ -121,8 +121,8 @@ class Study:
 
     @property
     def length(self) -> str:
-        """Of each training: "3 min", "2,000 steps"."""
-        return f"{self.ladder.steps:,} steps" if self.ladder.seconds is None else seconds_text(self.ladder.seconds)
+        """Of each size: "3 min", "2,000 steps"."""
+        return f"{self.whole.steps:,} steps" if self.ladder.seconds is None else seconds_text(self.ladder.seconds)
 
     @property
     def falls(self) -> bool | None:
@@ -187,7 +187,7 @@ class Study:
         yield f"law: error = {law.a:.3g} n^-{law.b:.3g}{floor}, n {self.about.unit}; exponent {self.law.exponent.text()}"
         if self.falls is False:
             yield (
-                f"more data of this kind would not be seen to help in trainings of {self.length}: "
+                f"more data of this kind would not be seen to help in trainings of {self.whole.steps:,} steps: "
                 f"the error is not seen to fall with more {self.about.unit}"
             )
             return
