@@ -40,3 +40,13 @@ def test_the_document_is_json_and_holds_what_was_said() -> None:
     assert values["check"]["inside"] is True
     assert values["law"]["falls"] is True
     assert values["said"] == list(found.said())
+
+
+def test_short_trainings_are_said_to_be_short() -> None:
+    short = [replace(t, steps=180) for t in parts(Law(0.8, 0.4))]
+    line = (
+        "the trainings were short, 180 of the 1,000 steps that networks want: "
+        "with a longer --budget more patients may bring more"
+    )
+    assert line in list(told(short).said())
+    assert not any("short" in text for text in told(parts(Law(0.8, 0.4))).said())

@@ -133,8 +133,8 @@ def _planned(
 
 @dataclass(frozen=True)
 class _Work:
-    """A ladder on its way up. budget: of the whole and of each size; parts make as many steps as the whole. ends: monotonic time
-    when all should be done, None for no limit."""
+    """A ladder on its way up. budget: of the whole and of each size; parts make as many steps as the whole. ends: monotonic
+    time when all should be done, None for no limit."""
 
     data: Path
     folder: Path

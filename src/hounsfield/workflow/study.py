@@ -190,11 +190,16 @@ class Study:
                 f"more data of this kind would not be seen to help in trainings of {self.whole.steps:,} steps: "
                 f"the error is not seen to fall with more {self.about.unit}"
             )
-            return
-        for more in self.more:
+        for more in () if self.falls is False else self.more:
             yield (
                 f"{more.times} times the {self.about.unit} ({more.n}): an error of {more.error.text()}, "
                 f"{more.ratio.text()} times the law's on {self.whole.n}"
+            )
+        wanted = ENOUGH[self.about.kind]
+        if self.whole.steps < wanted:
+            yield (
+                f"the trainings were short, {self.whole.steps:,} of the {wanted:,} steps that networks want: "
+                f"with a longer --budget more {self.about.unit} may bring more"
             )
 
     def _of_sizes(self) -> Iterator[str]:
