@@ -111,6 +111,19 @@ def test_sizes_are_trained_on_the_whole(studied: tuple[Path, Study], masks: Path
     assert "Size of the network" in (tmp_path / "study" / "scaling.html").read_text()
 
 
+def test_what_the_law_can_do_without_is_left_out_where_the_time_is_over(
+    studied: tuple[Path, Study], masks: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(studied[0], tmp_path / "study")
+    shutil.rmtree(tmp_path / "study" / "runs" / "half-again")
+    path = tmp_path / "study" / "ladder.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "seconds": 1000.0, "steps": None}))
+    again = scaling(masks, tmp_path / "study", Options(budget="60s", test=0.2, device="cpu"), resume=True)
+    assert [t.name for t in again.trainings] == ["whole", "half", "quarter", "quarter-again"]
+    assert again.noise is not None
+    assert again.noise.freedom == 1
+
+
 def test_other_cases_are_no_continuation(studied: tuple[Path, Study], masks: Path, tmp_path: Path) -> None:
     shutil.copytree(studied[0], tmp_path / "study")
     with pytest.raises(InputError, match=r"UNPAIRED .*whole: found a training on other cases"):

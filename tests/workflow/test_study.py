@@ -12,7 +12,8 @@ from hounsfield.metrics.laws import Law
 
 def test_the_budget_of_a_larger_size_is_said() -> None:
     line = next(line for line in sizes(0.2, 0.15, 0.1).said() if line.startswith("base"))
-    assert line == ("base (25.1 million parameters): 1.9 s a step, 1,000 steps, from which on its width pays, in --budget 37m")
+    told_of = "train --budget 37m makes the 1,000 steps from which on its width pays"
+    assert line == f"base (25.1 million parameters): 1.9 s a step; {told_of}"
 
 
 def test_few_patients_and_cases_that_time_did_not_hold_are_said() -> None:

@@ -213,8 +213,8 @@ class Study:
         for size in self.ladder.sizes:
             count, steps = millions(size.parameters), ENOUGH[self.about.kind]
             yield (
-                f"{size.word} ({count} parameters): {size.step:.3g} s a step, {steps:,} steps, "
-                f"from which on its width pays, in --budget {_budget(size.enough)}"
+                f"{size.word} ({count} parameters): {size.step:.3g} s a step; "
+                f"train --budget {_budget(size.enough)} makes the {steps:,} steps from which on its width pays"
             )
 
     def _of_intervals(self) -> Iterator[str]:
