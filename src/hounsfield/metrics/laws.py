@@ -163,7 +163,7 @@ def fitted(
     if floor:
         start = np.array([law.a, law.b, law.c])
         lines = zip(other, replicates, strict=True)
-        replicates = np.stack([_floored(cases, row, [line, start], 1e-8) for row, line in lines])
+        replicates = np.stack([_floored(cases, row, [line, start], 1e-6) for row, line in lines])
     return Fitted(law, replicates, spreads, seed)
 
 

@@ -188,9 +188,9 @@ class Study:
         if self.falls is False:
             yield (
                 f"more data of this kind would not be seen to help in trainings of {self.whole.steps:,} steps: "
-                f"the error is not seen to fall with more {self.about.unit}"
+                f"the interval holds that twice the {self.about.unit} change nothing"
             )
-        for more in () if self.falls is False else self.more:
+        for more in self.more:
             yield (
                 f"{more.times} times the {self.about.unit} ({more.n}): an error of {more.error.text()}, "
                 f"{more.ratio.text()} times the law's on {self.whole.n}"
