@@ -51,7 +51,7 @@ def test_what_trainings_differ_by_widens_the_intervals() -> None:
 def test_an_error_that_does_not_fall_is_said() -> None:
     found = told(parts(Law(0.3, 0.0), {"quarter": 0.9, "half": 1.1}))
     assert found.falls is False
-    line = "more data of this kind would not be seen to help in trainings of 1,000 steps: the interval holds that twice the patients "
+    line = "more data of this kind would not be seen to help in trainings of 1,000 steps: the interval holds that "
     assert any(said.startswith(line) for said in found.said())
 
 
