@@ -22,10 +22,11 @@ READERS = {
     "image": ["DATA"],
     "convert": ["DATA", "--to", "manifest", "--out", "OUT"],
     "train": ["DATA", "--out", "RUN"],
+    "scaling": ["DATA", "--out", "STUDY"],
     "evaluate": ["RUN", "DATA"],
     "predict": ["RUN", "DATA", "--out", "OUT"],
 }
-LABELS = ("inspect", "convert", "train", "evaluate")
+LABELS = ("inspect", "convert", "train", "scaling", "evaluate")
 
 
 class Called(Exception):
@@ -45,7 +46,7 @@ def choices_of(monkeypatch: pytest.MonkeyPatch, verb: str, *more: str) -> Choice
     caught: list[Choices] = []
 
     def work(*args: Any, **named: Any) -> None:
-        caught.append(named["choices"] if verb != "train" else args[2].choices)
+        caught.append(args[2].choices if verb in ("train", "scaling") else named["choices"])
         raise Called
 
     monkeypatch.setattr(importlib.import_module(f"hounsfield.workflow.{verb}"), verb, work)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from hounsfield.workflow.report import report as report
     from hounsfield.workflow.restore import restore as restore
     from hounsfield.workflow.run import Run as Run
+    from hounsfield.workflow.scaling import scaling as scaling
     from hounsfield.workflow.train import train as train
 
 _WHERE = {
@@ -51,6 +52,7 @@ _WHERE = {
     "read": "hounsfield.io",
     "report": "hounsfield.workflow.report",
     "restore": "hounsfield.workflow.restore",
+    "scaling": "hounsfield.workflow.scaling",
     "train": "hounsfield.workflow.train",
     "write": "hounsfield.io",
 }
@@ -75,6 +77,7 @@ __all__ = [
     "read",
     "report",
     "restore",
+    "scaling",
     "train",
     "write",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from hounsfield.core.errors import InputError
 from hounsfield.core.sample import Sample, Target
 from hounsfield.core.sample import Split as Part
 from hounsfield.data.dataset import Dataset, ImageFile, name_classes
-from hounsfield.data.split import PARTS, Split, make_split
+from hounsfield.data.split import PARTS, Split, make_split, nested
 
 IMAGE = (ImageFile(Path("image.png")),)
 
@@ -237,3 +238,33 @@ def test_parts_of_ids() -> None:
     split = make_split(dataset([sample(k) for k in range(10)]), 5, test=0.2)
     assert Counter(split.part_of().values()) == {"train": 6, "val": 2, "test": 2}
     assert set(split.without(split.test).part_of()) == {*split.train, *split.val}
+
+
+@given(cohorts(), st.integers(0, 2**32))
+def test_smaller_training_parts_lie_within_larger_ones_and_val_stays(samples: list[Sample], seed: int) -> None:
+    own = dataset(samples, 4)
+    if len({s.group for s in samples}) < 3:
+        return
+    split = make_split(own, seed, test=0.2)
+    splits = nested(own, split, seed, 4)
+    assert splits[0].train == split.train
+    group = {s.id: s.group for s in samples}
+    for larger, smaller in pairwise(splits):
+        assert set(smaller.train) < set(larger.train)
+        left = {group[i] for i in larger.train} - {group[i] for i in smaller.train}
+        assert not left & {group[i] for i in smaller.train}
+    assert all(s.train and s.val == split.val and s.test == () and "test" not in s.drawn for s in splits)
+
+
+def test_halves_of_a_training_part_keep_its_classes_and_follow_the_seed() -> None:
+    samples = [sample(k, k % 4 == 0, f"p{k // 2}") for k in range(200)]
+    own = dataset(samples)
+    split = make_split(own, 0)
+    splits = nested(own, split, 0, 5)
+    target = {s.id: s.target for s in samples}
+    for part, count in zip(splits, (160, 80, 40, 20, 10), strict=True):
+        assert len(part.train) == count
+        assert sum(bool(target[i]) for i in part.train) == pytest.approx(count / 4, abs=1)
+    assert nested(own, split, 0, 5) == splits
+    assert nested(own, split, 1, 5)[0] == splits[0]
+    assert nested(own, split, 1, 5)[1] != splits[1]

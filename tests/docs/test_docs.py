@@ -41,6 +41,7 @@ VERBS = (
     "plan",
     "pretrain",
     "train",
+    "scaling",
     "evaluate",
     "predict",
     "restore",

@@ -6,10 +6,11 @@ import math
 import re
 
 import numpy as np
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from hounsfield.workflow.svg import BOTTOM, LEFT, RIGHT, TALL, TICKS, TOP, WIDE, Axes, chart, ticks
+from hounsfield.workflow.svg import BOTTOM, LEFT, RIGHT, TALL, TICKS, TOP, WIDE, Axes, chart, log_ticks, ticks
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -53,3 +54,27 @@ def test_names_are_escaped() -> None:
     assert "<title>&lt;b&gt;</title>" in svg
     assert "a &amp; b" in svg
     assert not re.search(r"<[bi]>", svg)
+
+
+@given(st.floats(1e-4, 1e4), st.floats(1.05, 1e5))
+def test_numbers_along_a_logarithmic_axis_are_few_and_inside(low: float, times: float) -> None:
+    found = log_ticks(low, low * times)
+    assert 1 <= len(found) <= TICKS + 3
+    assert all(low * (1 - 1e-9) <= value <= low * times * (1 + 1e-9) for value, _ in found)
+    assert [float(text.replace(",", "")) for _, text in found] == pytest.approx([value for value, _ in found], rel=1e-6)
+
+
+def test_numbers_along_a_logarithmic_axis_as_people_write_them() -> None:
+    assert [text for _, text in log_ticks(9, 600)] == ["10", "20", "50", "100", "200", "500"]
+    assert [text for _, text in log_ticks(0.08, 0.6)] == ["0.1", "0.2", "0.5"]
+    assert [text for _, text in log_ticks(0.002, 3)] == ["0.01", "0.1", "1"]
+    assert [text for _, text in log_ticks(0.11, 0.19)] == ["0.12", "0.14", "0.16", "0.18"]
+
+
+def test_equal_ratios_are_equally_far_apart_on_logarithmic_axes() -> None:
+    axes = Axes((10, 160), (0.05, 0.4), logarithmic=True)
+    across, up = axes.across(np.array([10.0, 20.0, 40.0, 80.0, 160.0])), axes.up(np.array([0.05, 0.1, 0.2, 0.4]))
+    assert np.diff(across) == pytest.approx(np.full(4, (WIDE - LEFT - RIGHT) / 4))
+    assert np.diff(up) == pytest.approx(np.full(3, -(TALL - TOP - BOTTOM) / 3))
+    assert ">0.1<" in chart(axes, [], "cases")
+    assert ">100<" in chart(axes, [], "cases")

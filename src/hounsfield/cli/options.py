@@ -72,6 +72,10 @@ Time = Annotated[
     str | None,
     _value("Wall-clock time for everything (90s, 10m, 2h, overnight), or 200steps, 20epochs.  [default: 10m]", "--budget"),
 ]
+Whole = Annotated[
+    str | None,
+    _value("Wall-clock time for everything (30m, 2h, overnight), or 2000steps of each training.  [default: 30m]", "--budget"),
+]
 Size = Annotated[str | None, _value("tiny, small, base, large, huge or giant, instead of what fits the time.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of split, weights and augmentation.")]
 TaskName = Annotated[str | None, _value("classification, detection, segmentation or restoration; the data decide.", "--task")]
@@ -243,6 +247,36 @@ def pretraining(
         device=device,
         init=init,
         skip_unreadable=skip_unreadable,
+    )
+
+
+@gathered(choices=reading)
+def studying(
+    choices: Choices,
+    budget: Whole = None,
+    seed: Seed = 0,
+    task: TaskName = None,
+    model: ModelName = None,
+    test: Test = 0.0,
+    changes: Changes = None,
+    reader: Reader = None,
+    patient_regex: PatientRegex = None,
+    device: Device = "auto",
+) -> Options:
+    """What decides a training among others, which differ in data and size."""
+    from hounsfield.workflow.ready import Options
+
+    return Options(
+        task=task,
+        model=model,
+        reader=reader,
+        budget=budget,
+        changes=_changes(changes or []),
+        seed=seed,
+        test=test,
+        patient_regex=patient_regex,
+        choices=choices,
+        device=device,
     )
 
 

@@ -21,6 +21,7 @@ from hounsfield.cli.options import (
     reading,
     restoring,
     spread,
+    studying,
     training,
 )
 from hounsfield.cli.terminal import STARTED, console, print_json, render, tell
@@ -88,6 +89,29 @@ def _train(data: Path, out: Path, options: Options, overwrite: bool, resume: boo
     run = work(data, out, options, overwrite=overwrite, resume=resume, console=console(), started=STARTED)
     if leads():
         typer.echo(str(run.root))
+
+
+@verbs.command()
+@gathered(options=studying)
+def scaling(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="The new study's folder.", show_default=False)],
+    options: Options,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the study in --out where it stopped.")] = False,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+) -> None:
+    """Say what more labelled data would bring, and which size of network suits a budget: a ladder of small trainings."""
+    from hounsfield.workflow.scaling import PAGE
+    from hounsfield.workflow.scaling import scaling as work
+    from hounsfield.workflow.study import show
+
+    found = work(data, out, options, overwrite=overwrite, resume=resume, console=console(), started=STARTED)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        render(show(found))
+        typer.echo(str(out / PAGE))
 
 
 @verbs.command()

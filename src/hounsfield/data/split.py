@@ -148,6 +148,19 @@ def make_split(
     )
 
 
+def nested(dataset: Dataset, split: Split, seed: int, count: int) -> list[Split]:
+    """`split` without its test part, then with half of its training patients, a quarter and so on, at most `count` in all: each
+    training part lies within the one before and is stratified as those of `make_split`, and val stays what it is.
+    """
+    rest = list(dataset.select(split.train).samples)
+    bare = split.model_copy(update={"test": (), "drawn": tuple(part for part in split.drawn if part != "test")})
+    splits = [bare]
+    while len(splits) < count and len({s.group for s in rest}) > 1:
+        rest, _ = _draw(dataset, rest, (0.5, 0.5), seed, f"part {len(splits)}")
+        splits.append(bare.model_copy(update={"train": tuple(sorted(s.id for s in rest))}))
+    return splits
+
+
 def _check(dataset: Dataset, test: float, folds: int, leave_out: str | None) -> None:
     def refuse(option: str, found: str, expected: str, fix: str) -> InputError:
         return InputError("BAD_OPTION", option, found=found, expected=expected, fix=fix)

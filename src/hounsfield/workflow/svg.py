@@ -27,18 +27,19 @@ TICKS: Final = 5  # gaps between numbers along an axis, at most
 
 @dataclass(frozen=True)
 class Axes:
-    """x, y: (low, high) of the data, low below high. The drawing is WIDE x TALL with the y axis upwards."""
+    """x, y: (low, high) of the data, low below high. The drawing is WIDE x TALL with the y axis upwards. logarithmic: both
+    axes, whose numbers are then above 0."""
 
     x: tuple[float, float]
     y: tuple[float, float]
+    logarithmic: bool = False
 
     def across(self, values: Floats) -> Floats:
-        return LEFT + (values - self.x[0]) / (self.x[1] - self.x[0]) * (WIDE - LEFT - RIGHT)
+        return LEFT + self._share(values, *self.x) * (WIDE - LEFT - RIGHT)
 
     def up(self, values: Floats) -> Floats:
         """What lies outside is drawn on the border."""
-        share = (np.clip(values, *self.y) - self.y[0]) / (self.y[1] - self.y[0])
-        return TALL - BOTTOM - share * (TALL - TOP - BOTTOM)
+        return TALL - BOTTOM - self._share(np.clip(values, *self.y), *self.y) * (TALL - TOP - BOTTOM)
 
     def line(
         self, x: Floats, y: Floats, ink: str = "accent", *, width: float = 1.6, opacity: float = 1, about: str = ""
@@ -65,6 +66,16 @@ class Axes:
         at = float(self.across(np.array(x)))
         return f'<path d="M{at:.1f} {TOP}V{TALL - BOTTOM}" stroke="var(--soft)" stroke-dasharray="2 3"/>'
 
+    def numbers(self, low: float, high: float) -> list[tuple[float, str]]:
+        """What stands along an axis from `low` to `high`, as `ticks`."""
+        return log_ticks(low, high) if self.logarithmic else ticks(low, high)
+
+    def _share(self, values: Floats, low: float, high: float) -> Floats:
+        """How far along the axis, 0 to 1."""
+        if self.logarithmic:
+            return np.asarray(np.log(values / low) / math.log(high / low))
+        return (values - low) / (high - low)
+
     def _path(self, x: Floats, y: Floats) -> str:
         return "M" + "L".join(f"{h:.1f} {v:.1f}" for h, v in zip(self.across(x), self.up(y), strict=True))
 
@@ -72,11 +83,11 @@ class Axes:
 def chart(axes: Axes, marks: Iterable[str], below: str, beside: str = "") -> str:
     """An <svg> element. below, beside: the names of the x and y axes."""
     parts = [f'<text x="{LEFT}" y="{TOP - 4}">{escape(beside)}</text>'] if beside else []
-    for value, text in ticks(*axes.y):
+    for value, text in axes.numbers(*axes.y):
         v = float(axes.up(np.array(value)))
         parts.append(f'<path d="M{LEFT} {v:.1f}H{WIDE - RIGHT}" stroke="var(--faint)"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{v + 4:.1f}" text-anchor="end">{text}</text>')
-    for value, text in ticks(*axes.x):
+    for value, text in axes.numbers(*axes.x):
         h = float(axes.across(np.array(value)))
         # A number at the very end would stand half outside.
         anchor = "end" if h > WIDE - 3 * RIGHT else "middle"
@@ -97,6 +108,18 @@ def ticks(low: float, high: float, most: int = TICKS) -> list[tuple[float, str]]
         return [(v, f"{v:.3g}" if v else "0") for v in values]
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     return [(v, f"{v:,.{digits}f}") for v in values]
+
+
+def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
+    """As `ticks`, for a logarithmic axis from above 0: 1, 2 and 5 times powers of ten, over a wide range powers of ten alone,
+    over a narrow one the round numbers of `ticks`."""
+    powers = [10.0**k for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
+    values = [f * power for power in powers for f in (1, 2, 5) if low <= f * power <= high]
+    if len(values) < 3:
+        return [(value, text) for value, text in ticks(low, high) if value > 0]
+    if len(values) > TICKS + 2:
+        values = [power for power in powers if low <= power <= high]
+    return [(v, f"{v:,.{max(0, -math.floor(math.log10(v) + 1e-9))}f}") for v in values]
 
 
 def _colour(ink: str) -> str:

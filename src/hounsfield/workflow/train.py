@@ -90,13 +90,29 @@ def train(
         source = init.read(init.asked(options))
         with stages.stage("read"):
             ready = open_ready(data, options, console)
-        with team.first_here():
-            planned = make_plan(ready, options, budget, device, stages, console, source)
-        began = None if source is None or planned.taken is None else init.record(source, planned.taken, ready)
-        run = Run.create(out, planned.plan, ready.split, planned.facts, {**_record(ready, options), "init": began})
-        team.opened()
-        stages.keep_in(run)
-        return _Work(run, ready, planned, device, stages, console, team, source).finish()
+        return train_ready(ready, out, options, budget, device, stages, console, team, source)
+
+
+def train_ready(
+    ready: Ready,
+    out: str | Path,
+    options: Options,
+    budget: Budget | None,
+    device: torch.device,
+    stages: Stages,
+    console: Console,
+    team: Team = ALONE,
+    source: init.Source | None = None,
+) -> Run:
+    """Train on what was read before, into the run `out`, as `train` does; the budget counts from where `stages` began. source:
+    the weights that the options name."""
+    with team.first_here():
+        planned = make_plan(ready, options, budget, device, stages, console, source)
+    began = None if source is None or planned.taken is None else init.record(source, planned.taken, ready)
+    run = Run.create(out, planned.plan, ready.split, planned.facts, {**_record(ready, options), "init": began})
+    team.opened()
+    stages.keep_in(run)
+    return _Work(run, ready, planned, device, stages, console, team, source).finish()
 
 
 def _resume(run: Run, options: Options, device: torch.device, console: Console, started: float, team: Team) -> Run:
