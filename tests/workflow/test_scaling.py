@@ -146,6 +146,10 @@ def test_what_exists_is_refused_and_left_alone(studied: tuple[Path, Study], mask
         (Options(task="generation"), r"BAD_OPTION --task generation: .*expected one with an error of each case"),
         (Options(budget="20epochs"), r"BAD_OPTION --budget: found 20epochs, expected a time, or a number of steps"),
         (Options(folds=3), r"BAD_OPTION --folds: found 3"),
+        (
+            Options(changes={"training.init": "runs/knows"}),
+            r"BAD_OPTION --set training.init: found weights .*leave it out",
+        ),
         (Options(seeds=2), r"BAD_OPTION --seeds: found 2"),
         (Options(size="tiny"), r"BAD_OPTION --size: found tiny"),
         (Options(budget="soon"), r"BAD_OPTION --budget: found 'soon'"),

@@ -13,6 +13,7 @@ from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.plan.budget import Budget, keep_freed_memory
 from hounsfield.plan.sizes import parameters, sized
 from hounsfield.tasks import TASKS
+from hounsfield.workflow import init
 from hounsfield.workflow.conclusions import steps_of, study
 from hounsfield.workflow.console import SILENT, Console
 from hounsfield.workflow.device import choose_device
@@ -84,6 +85,9 @@ def _settled(options: Options) -> tuple[Options, Budget]:
         if value != usual:
             expected = "nothing: a ladder trains one network a rung, of planned sizes"
             raise _bad(option, str(value), expected, f"leave {option} out")
+    if init.asked(options):
+        found = f"weights to begin with, {init.asked(options)}, which one size alone takes"
+        raise _bad("--set training.init", found, "trainings from fresh weights", "leave it out")
     if options.task is not None and TASKS.load(options.task).KIND == "generator":
         found = "a task whose figures compare sets of images"
         raise _bad(f"--task {options.task}", found, "one with an error of each case", "choose another task")
