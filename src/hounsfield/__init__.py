@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from hounsfield.workflow.evaluate import evaluate as evaluate
     from hounsfield.workflow.generate import generate as generate
     from hounsfield.workflow.inspect import inspect as inspect
-    from hounsfield.workflow.plan import propose as propose
     from hounsfield.workflow.predict import Predictor as Predictor
     from hounsfield.workflow.predict import predict as predict
+    from hounsfield.workflow.propose import propose as propose
     from hounsfield.workflow.ready import Options as Options
     from hounsfield.workflow.report import report as report
     from hounsfield.workflow.restore import restore as restore
@@ -48,7 +48,7 @@ _WHERE = {
     "inspect": "hounsfield.workflow.inspect",
     "list_series": "hounsfield.io",
     "predict": "hounsfield.workflow.predict",
-    "propose": "hounsfield.workflow.plan",
+    "propose": "hounsfield.workflow.propose",
     "read": "hounsfield.io",
     "report": "hounsfield.workflow.report",
     "restore": "hounsfield.workflow.restore",

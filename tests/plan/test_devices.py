@@ -12,11 +12,23 @@ from tests.plan.test_rules import facts, plan
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.core.plan import Plan
 from hounsfield.plan.budget import CHOSEN
-from hounsfield.plan.devices import Spread, divided, shardable
-from hounsfield.plan.memory import Memory, check, predict
+from hounsfield.plan.devices import Spread, divided, enough, shardable
+from hounsfield.plan.memory import Memory, check, gib, predict
 
 PLAN = plan(facts())
-MEMORY = Memory(weights=100, gradients=80, optimiser=200, average=100, activations=50, overhead=7, batches=5, cases=3, base=40)
+MEMORY = Memory(
+    weights=160,
+    gradients=80,
+    optimiser=160,
+    average=160,
+    activations=50,
+    looking=30,
+    overhead=7,
+    batches=5,
+    cases=3,
+    base=40,
+    layer=20,
+)
 
 
 def steps_of(batch: int, accumulate: int, why: str = "") -> Plan:
@@ -53,11 +65,17 @@ def test_a_batch_that_cannot_be_shared_grows_unless_the_user_chose_it() -> None:
 
 
 def test_what_each_process_takes() -> None:
-    assert Spread().taken(MEMORY) == MEMORY.total == 585
-    assert Spread(2).taken(MEMORY) == 585 + 80, "gradients once more, as they are sent"
-    state = 100 + 80 + 200 + 100
-    assert Spread(2, sharded=True).taken(MEMORY) == 585 - state + state / 2 + (100 + 80) / 4
-    assert Spread(8, sharded=True).taken(MEMORY) == 585 - state + state / 8 + (100 + 80) / 4
+    assert Spread().taken(MEMORY) == MEMORY.total == 160 + 80 + 160 + 160 + 50 + 30 + 7 + 5 + 3 + 40
+    assert Spread(2).taken(MEMORY) == MEMORY.total + 80 - 2, "gradients once more, as they are sent, and its part of a batch"
+    two, many = (Spread(count, sharded=True).each(MEMORY) for count in (2, 40))
+    assert (two.weights, two.gradients, two.optimiser, two.average, two.batches) == (80, 40, 80, 80, 3)
+    assert (many.weights, many.gradients, many.optimiser, many.average, many.batches) == (4, 2, 4, 4, 1)
+    assert (two.overhead, two.cases, two.base) == (many.overhead, many.cases, many.base) == (7, 3, 40)
+    # Three blocks of a sixteenth; or three times the largest layer, beside the first of the gradients.
+    assert (two.gathered, many.gathered) == (3 * 160 / 16, 3 * 20 - 2)
+    # A network that looks has 160, and two layers on their way into it, in the place of what only a step holds.
+    assert two.looking == 160 + 2 * 20 - (40 + 50 + 30)
+    assert many.looking == 160 + 2 * 20 - (2 + 50 + 58)
 
 
 def test_what_one_device_does_not_hold_several_do() -> None:
@@ -67,6 +85,16 @@ def test_what_one_device_does_not_hold_several_do() -> None:
     with pytest.raises(ResourceError, match="OUT_OF_MEMORY"):
         check(wide, "cpu", room)
     check(wide, "cpu", room, shared.taken)
+
+
+def test_the_fewest_devices_that_hold_a_plan_are_named() -> None:
+    wide: Any = PLAN.override({"model_options.width": 64}, "")
+    room = Spread(4, sharded=True).taken(predict(divided(wide, 4), "cuda"))
+    assert enough(wide, "cuda", room) == f"--devices 4 --strategy fsdp takes {gib(room)} of each"
+    assert enough(wide, "cuda", 2**20) == ""
+    assert enough(wide, "cpu", 2**40) == "", "its processes share one memory"
+    compiled = wide.override({"training.compile": True}, CHOSEN)
+    assert enough(compiled, "cuda", room) == ""
 
 
 def test_sharding_and_compiling_exclude_each_other() -> None:

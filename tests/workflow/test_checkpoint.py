@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from hounsfield.core.errors import InputError, ResourceError
-from hounsfield.workflow import checkpoint
+from hounsfield.workflow import checkpoint, run
 from hounsfield.workflow.checkpoint import INDEX, WHOLE, fill, like, read, write
 from hounsfield.workflow.team import Team
 
@@ -196,12 +196,14 @@ def test_an_index_cannot_name_files_elsewhere(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_sharded(tmp_path, 2, 2)
 
-    def full(tensors: Any, path: Path) -> None:
+    def full(tensors: Any, path: Path, about: Any) -> None:
         path.write_bytes(b"half")
         raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
-    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(run, "save_file", full)
     with pytest.raises(ResourceError, match="DISK_FULL"):
         write_sharded(tmp_path, 3, 2)
+    with pytest.raises(ResourceError, match="DISK_FULL"):
+        write(tmp_path, {"step": 3}, GROUPS)
     assert same(read(tmp_path), 2)
     assert [p for p in tmp_path.rglob("*.safetensors") if p.parent.name != "2-of-2"] == []

@@ -381,6 +381,6 @@ def test_validation_is_looked_at_a_few_times_and_never_at_the_end(tmp_path: Path
         now[0] += 1.5
         seen.append((state.step, value))
 
-    train(tmp_path, plan(steps=30), watch=lambda w: float(len(w)), tell=tell)
+    train(tmp_path, plan(steps=30), watch=lambda w: float(len(dict(w))), tell=tell)
     assert [step for step, value in seen if value is not None] == [5, 10, 15, 20, 25]
     assert {value for _, value in seen if value is not None} == {float(len(Net().state_dict()))}

@@ -11,14 +11,14 @@ from rich.console import Console as Rich
 
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.plan.budget import Budget
-from hounsfield.workflow import plan as module
-from hounsfield.workflow.plan import propose, save, settled_options, show
+from hounsfield.workflow.plan import settled_options
+from hounsfield.workflow.propose import Proposal, propose, save, show
 from hounsfield.workflow.ready import Options
 from hounsfield.workflow.run import Run, read_plan
 from hounsfield.workflow.train import train
 
 
-def text(proposal: module.Proposal) -> str:
+def text(proposal: Proposal) -> str:
     console = Rich(width=160)
     with console.capture() as caught:
         console.print(show(proposal))
@@ -36,6 +36,7 @@ def test_every_line_of_the_table_has_a_reason_and_the_head_says_what_it_takes(ph
     assert "training.batch" in said
     for key, reason in found.plan.reasons.items():
         assert reason, key
+    assert found.step is not None
     assert found.seconds["train"] == pytest.approx(7 * found.step, abs=0.06)
     assert found.seconds["evaluate and report"] is None
     document = found.to_json()
@@ -120,7 +121,7 @@ def test_a_plan_of_another_schema_task_or_dataset(
 
 
 def test_what_no_memory_holds_is_refused_and_says_what_would_fit(phantoms: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    changes = {"model_options.width": 64, "training.batch": 16}
+    changes = {"model_options.width": 64, "training.batch": 16, "patch": [64, 64], "training.recompute": False}
     fits = propose(phantoms, Options(budget="3steps", changes={**changes, "training.batch": 2}, device="cpu")).memory.total
     monkeypatch.setattr("hounsfield.plan.memory.available", lambda device: int(1.05 * fits))
     with pytest.raises(ResourceError, match=r"OUT_OF_MEMORY .*GiB.*--set "):

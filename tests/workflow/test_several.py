@@ -22,8 +22,9 @@ from torch import nn
 
 from hounsfield.core.errors import InputError
 from hounsfield.models import flow, unet
+from hounsfield.plan.devices import UNIT
 from hounsfield.workflow.fit import Member, read_log
-from hounsfield.workflow.several import UNIT, Several, check_installed, units
+from hounsfield.workflow.several import Several, check_installed, units
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("ddp", "fsdp")

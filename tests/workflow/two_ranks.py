@@ -55,7 +55,7 @@ def run(
         model = network(how.seed)
     cases, member = loader(folder / f"cases {team.rank}", how), Member(folder / "0-0")
     share = type(cases)(cases.entries, how, (1, 1), team.rank, team.size)
-    watch = (lambda weights: float(len(weights))) if team.leads else None
+    watch = (lambda weights: float(len(dict(weights)))) if team.leads else None
     given = cast(tasks.Solver, solver or Solver())
     try:
         fit(model, given, share, how, member, Clock(), watch, tell, team)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hounsfield.cli.options import (
+    SEVERAL,
     Data,
     Device,
     Json,
@@ -34,18 +35,26 @@ verbs = typer.Typer()
 
 
 @verbs.command()
-@gathered(options=training)
+@gathered(options=training, several=spread)
 def plan(
     data: Data,
     options: Options,
+    several: dict[str, Any],
+    device_memory: Annotated[
+        str | None,
+        typer.Option(
+            help="Of GPUs that are not here, such as 80GiB: plan for these.", show_default=False, rich_help_panel=SEVERAL
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="A file for the plan, which train --plan obeys.", show_default=False)] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Print what train would decide, each value with its reason, and what it takes in time and memory. Trains nothing."""
-    from hounsfield.workflow.plan import propose, save, show
+    from hounsfield.workflow.propose import propose, save, show
 
-    found = propose(data, options, console=console(), started=STARTED)
+    asked = replace(options, **several)
+    found = propose(data, asked, device_memory=device_memory, console=console(), started=STARTED)
     if out is not None:
         save(found, out, overwrite=overwrite)
     print_json(found.to_json()) if as_json else render(show(found))

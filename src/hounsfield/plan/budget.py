@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -124,6 +125,16 @@ def keep_freed_memory() -> None:
         return
 
 
+def give_back_freed_memory() -> None:
+    """Let glibc return every large block to the kernel as soon as it is freed: where memory is worth more than time, as where
+    parts of a network are gathered and freed in turn, of which pieces would stay."""
+    if sys.platform != "linux":
+        return
+    with suppress(OSError, AttributeError):  # another C library
+        m_mmap_threshold = -3  # set, it no longer grows with what is freed
+        ctypes.CDLL("libc.so.6").mallopt(m_mmap_threshold, 256 * 2**10)
+
+
 def usual_precision(plan: Plan, device: torch.device) -> Plan:
     """The plan in the precision that is tried first on `device`."""
     if not _free(plan, "training.amp"):
@@ -216,12 +227,13 @@ def _with_seeds(plan: Plan, wanted: int, ends: float, useful: float, room: Room)
 
 def measure(plan: Plan, loader: Loader, device: torch.device, seconds: float, steps: int = MEASURED_STEPS) -> Measured:
     """The median over `steps` whole training steps, after one that warms up: loading beside it, augmentation, forward,
-    backward, clipping, update. One step alone where more would pass `seconds`."""
+    backward, clipping, update, averaging. One step alone where more would pass `seconds`."""
     solver, how = TASKS.load(plan.task).Solver(plan), plan.training
     torch.manual_seed(plan.seed)
     model = placed(network(plan), plan, device).train()
     running = fused(model, plan)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
+    average = [parameter.detach().clone() for parameter in model.parameters() if how.ema]
     times: list[float] = []
     until = time.perf_counter() + seconds
     for step in range(1 + steps + AHEAD):  # what is read for the first time takes longer than ever after
@@ -243,6 +255,8 @@ def measure(plan: Plan, loader: Loader, device: torch.device, seconds: float, st
                     loss.backward()
                 torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
                 optimiser.step()
+            for kept, parameter in zip(average, model.parameters(), strict=False):
+                kept.lerp_(parameter.detach(), 0.01)
             float(loss.detach())  # waits for the device
             times.append(time.perf_counter() - start)
     finally:

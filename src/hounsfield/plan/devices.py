@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from hounsfield.core.errors import InputError
 from hounsfield.core.plan import Plan
 from hounsfield.plan.budget import CHOSEN
-from hounsfield.plan.memory import Memory
+from hounsfield.plan.memory import Memory, gib, predict
+from hounsfield.tasks import TASKS
 
-GATHERED = 0.25  # of the weights, and of the gradients, that a process has as a whole beside its own rows, at most
+UNIT = 1 / 16  # of the weights: what is gathered at once is no larger where the network can be divided so
+COPIES = 3  # of what is gathered at once: as it comes and as it is used, or with its gradients, or these and as they are sent
+MOST = 64  # devices that are looked for where one does not hold a plan
 
 
 @dataclass(frozen=True)
@@ -21,16 +25,39 @@ class Spread:
     count: int = 1
     sharded: bool = False
 
-    def taken(self, memory: Memory) -> int:
-        """Bytes that each process takes of what one that is alone would take. The one that leads also looks at validation
-        cases, which nothing else happens beside."""
+    def each(self, memory: Memory) -> Memory:
+        """What the process that takes most takes of what one that is alone would take. That is the one that leads: it looks at
+        validation cases with a network of its own, into which weights are put together layer by layer."""
         if self.count == 1:
-            return memory.total
+            return memory
+        own = replace(memory, batches=-(-memory.batches // self.count))
         if not self.sharded:
-            return memory.total + memory.gradients
-        state = memory.weights + memory.gradients + memory.optimiser + memory.average
-        gathered = GATHERED * (memory.weights + memory.gradients)
-        return memory.total - state + math.ceil(state / self.count + gathered)
+            return replace(own, gathered=memory.gradients)
+        rows = {name: -(-getattr(memory, name) // self.count) for name in ("weights", "gradients", "optimiser", "average")}
+        # The largest layers of a network lie in its middle: when they are gathered, most gradients are still to come.
+        gathered = max(COPIES * memory.layer - rows["gradients"], math.ceil(COPIES * UNIT * memory.weights))
+        step = rows["gradients"] + memory.activations + gathered
+        looking = max(0, memory.weights + 2 * memory.layer - step)
+        return replace(own, **rows, gathered=gathered, looking=looking)
+
+    def taken(self, memory: Memory) -> int:
+        """Bytes of `each`."""
+        return self.each(memory).total
+
+
+def enough(plan: Plan, device_type: str, room: int) -> str:
+    """The options with which the fewest devices of `room` bytes hold the plan together, and what each then takes; "" where
+    MOST do not, and of the processes of a CPU, which share its memory."""
+    if device_type == "cpu" or TASKS.load(plan.task).KIND == "generator":
+        return ""
+    count = 2
+    while count <= MOST:
+        with suppress(InputError):  # a batch that cannot be shared by so many, or what is not sharded
+            taken = Spread(count, sharded=True).taken(predict(divided(shardable(plan), count), device_type))
+            if taken <= room:
+                return f"--devices {count} --strategy fsdp takes {gib(taken)} of each"
+        count *= 2
+    return ""
 
 
 def divided(plan: Plan, count: int) -> Plan:

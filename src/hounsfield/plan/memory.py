@@ -3,12 +3,13 @@
 What autograd keeps of the forward pass is exact, in bytes: a fact of the network, which the trace sees. Beside it the backward
 pass takes 1.5 times the largest of these maps; in full traces of the steps below it was 0.3 to 1.6 times.
 
-What lies beside weights, gradients and activations on a CPU (freed blocks that glibc keeps in pieces, oneDNN's workspaces, the
-bytes of a checkpoint before they are written) was fitted to the rise of resident memory over three steps and a checkpoint of 15
-trainings on Linux x86-64 with `keep_freed_memory`: U-Nets, ResNets and a LeNet in 2D and 3D, up to 170 MB of weights, with and
-without bfloat16. With overhead = 80 MiB + 2 x checkpoint + 0.5 x (activations + gradients) the predicted rise is 1.02 to 1.48
-times the measured one, and more only for the LeNet, which took 30 MB. `python benchmarks/memory.py` repeats it. On CUDA the
-checkpoint is made in the host's memory; a quarter for cuDNN's workspaces and the caching allocator is assumed, not measured.
+What a CPU takes beside that goes with the largest map, not with all of them: oneDNN turns what a layer is given, gives, and is
+told of its gradients into blocks of 16 channels and back, and glibc keeps in pieces what is freed meanwhile. 32 MiB and 5.5
+times the largest map were fitted to the rise of resident memory in 19 trainings on Linux x86-64 with `keep_freed_memory`, of
+0.5 to 89 million parameters in 2D and 3D, convolutions and attention: predicted are 0.94 to 1.20 times what was measured, 1.02
+in the median. (A constant and a part of all activations, whatever these are, missed by 11 % in the median and 55 % at worst.)
+`python benchmarks/forecast.py` repeats it. On CUDA a quarter for cuDNN's workspaces and the caching allocator is assumed, not
+measured.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -39,9 +40,8 @@ from hounsfield.tasks import TASKS
 
 MIB, GIB = 2**20, 2**30
 # Of the overhead on a CPU; see above.
-PIECES = 80 * MIB
-CHECKPOINT = 2  # times a checkpoint: its bytes, and once more as its file
-KERNELS = 0.5  # of activations and gradients
+PIECES = 32 * MIB
+KERNELS = 5.5  # times the largest map
 # Of the overhead on an accelerator.
 CONTEXT = GIB // 2  # of CUDA itself
 WORKSPACE = GIB // 4
@@ -53,25 +53,34 @@ SMALLEST_SIDE = 16  # voxels that a smaller window keeps along an axis
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that training a plan takes at its peak. average: the network that looks at validation cases, and averaged weights
-    where the plan has them. activations: what a step holds at its peak beyond weights and gradients. overhead: of allocator,
-    kernels and checkpoint. batches: as read, before augmentation. cases: that stay in the host's memory once read, at most.
-    base: what the process takes without any of this."""
+    """Bytes that training a plan takes at its peak. average: of the weights, where the plan has one. activations: what a step
+    holds at its peak beyond weights and gradients. looking: what the network that looks at validation cases takes beyond what a
+    step holds, whose gradients and activations are gone when it does. overhead: of allocator and kernels. batches: as read,
+    before augmentation. cases: that stay in the host's memory once read, at most. base: what the process takes without any of
+    this. gathered: of what lies on several devices, what each has as a whole while it is used or sent.
+    layer: the largest layer, a part of the weights."""
 
     weights: int
     gradients: int
     optimiser: int
     average: int
     activations: int
+    looking: int
     overhead: int
     batches: int
     cases: int
     base: int
+    gathered: int = 0
+    layer: int = 0
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """By name, none of which is a part of another."""
+        return {name: count for name, count in asdict(self).items() if name != "layer"}
 
     @property
     def total(self) -> int:
-        own = self.weights + self.gradients + self.optimiser + self.average
-        return own + self.activations + self.overhead + self.batches + self.cases + self.base
+        return sum(self.parts.values())
 
 
 Taken = Callable[[Memory], int]  # bytes of it that each of the processes of a training takes
@@ -95,22 +104,22 @@ def predict(plan: Plan, device_type: str) -> Memory:
             fix="--set training.recompute=false",
         )
     beyond = activations + found.gradients
-    averages = 1 if plan.training.ema else 0
     if device_type == "cpu":
-        checkpoint = (3 + averages) * found.weights  # model, two moments, average
-        overhead, base, batches = PIECES + CHECKPOINT * checkpoint + int(KERNELS * beyond), _base(), AHEAD + 1
+        overhead, base, batches = PIECES + int(KERNELS * found.largest), _base(), AHEAD + 1
     else:
         overhead, base, batches = WORKSPACE + int(CACHED * beyond), CONTEXT, 2  # those ahead wait on the host
     return Memory(
         weights=found.weights,
         gradients=found.gradients,
-        optimiser=2 * found.weights,
-        average=(1 + averages) * found.weights,
+        optimiser=2 * found.gradients,
+        average=found.weights if plan.training.ema else 0,
         activations=activations,
+        looking=max(0, found.weights - beyond),
         overhead=overhead,
         batches=batches * found.batch,
         cases=HELD if device_type == "cpu" else 0,
         base=base,
+        layer=found.layer,
     )
 
 
@@ -130,8 +139,9 @@ def available(device: torch.device) -> int:
         return 2**62
 
 
-def check(plan: Plan, device_type: str, room: int, taken: Taken = ALL) -> None:
-    """Raises ResourceError OUT_OF_MEMORY where training takes more than `room` bytes of a process, naming what would fit."""
+def check(plan: Plan, device_type: str, room: int, taken: Taken = ALL, beside: Callable[[], str] = str) -> None:
+    """Raises ResourceError OUT_OF_MEMORY where training takes more than `room` bytes of a process, naming what would fit, and
+    what would beside that."""
     needed = taken(predict(plan, device_type))
     if needed <= room:
         return
@@ -139,15 +149,17 @@ def check(plan: Plan, device_type: str, room: int, taken: Taken = ALL) -> None:
     for changes, smaller in _smaller(plan, lambda *keys: True):
         total = taken(predict(smaller, device_type))
         if total <= room:
-            fix = " ".join(f"--set {key}={_shown(value)}" for key, value in changes.items()) + f" takes {_gib(total)}"
+            fix = " ".join(f"--set {key}={_shown(value)}" for key, value in changes.items()) + f" takes {gib(total)}"
             if "model_options.width" in changes and plan.reasons.get("model_options.width", "").startswith("--size"):
                 fix = f"without --size, {fix}"
             break
+    if other := beside():
+        fix = f"{fix}; or {other}"
     raise ResourceError(
         "OUT_OF_MEMORY",
         f"training on {device_type}",
-        found=f"a plan that is predicted to take {_gib(needed)}",
-        expected=f"at most the {_gib(room)} available",
+        found=f"a plan that is predicted to take {gib(needed)}",
+        expected=f"at most the {gib(room)} available",
         fix=fix,
     )
 
@@ -170,7 +182,7 @@ def fitted(plan: Plan, device_type: str, room: int, taken: Taken = ALL) -> Plan:
             break
     if best is None:
         return plan
-    return plan.override(best[0], f"takes {_gib(best[1])} where {_gib(before)} were more than fit in {_gib(room)}")
+    return plan.override(best[0], f"takes {gib(best[1])} where {gib(before)} were more than fit in {gib(room)}")
 
 
 def _grown(plan: Plan, device_type: str, limit: int, room: int, taken: Taken) -> Plan:
@@ -186,7 +198,7 @@ def _grown(plan: Plan, device_type: str, limit: int, room: int, taken: Taken) ->
         best, total = 2 * best, more
     if best == batch:
         return plan
-    why = f"{_gib(room)} hold {best // batch} times the {batch} of the rules: {_gib(total)}"
+    why = f"{gib(room)} hold {best // batch} times the {batch} of the rules: {gib(total)}"
     return plan.override({"training.batch": best}, why)
 
 
@@ -230,7 +242,7 @@ def _is_chosen(plan: Plan, key: str) -> bool:
     return why == CHOSEN or why.startswith("--size") or whole.startswith("--init")
 
 
-def _gib(count: int) -> str:
+def gib(count: int) -> str:
     return f"{count / GIB:.2f} GiB"
 
 

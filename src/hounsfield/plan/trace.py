@@ -30,12 +30,15 @@ FUSED = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 @dataclass(frozen=True)
 class Traced:
     """Bytes; flops: operations of the forward pass, two for a product and its sum. Both of one part of a batch, which a step
-    may accumulate, but `batch`: of one batch as it is read, all its parts together. activations: what autograd keeps, and the
+    may accumulate, but `batch`: of one batch as it is read, all its parts together. layer: the largest tensor that learns, of
+    what the gradients are of. largest: of the maps that autograd keeps. activations: what autograd keeps, and the
     first of the backward pass; recomputed: the same where each unit is computed again, None for a network without any, and for
     generators."""
 
     weights: int
     gradients: int
+    layer: int
+    largest: int
     activations: int
     recomputed: int | None
     batch: int
@@ -92,12 +95,14 @@ def _traced(key: _Key) -> Traced:
         model, seen = _seen(key, solver, "cpu", few)
     kept, again, flops = (seen.kept, seen.again, seen.flops) if seen is not None else ([], [], 0)
     weights = sum(p.numel() * p.element_size() for p in model.state_dict().values())
-    gradients = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    layers = [p.numel() * p.element_size() for p in model.parameters() if p.requires_grad]
     one = math.prod(plan.patch if plan.grid.size is not None else margin(plan.patch, plan.augment))
     sample = len(plan.channels) * 4 * one + target_bytes(plan, solver, one)
     return Traced(
         weights=weights,
-        gradients=gradients,
+        gradients=sum(layers),
+        layer=max(layers, default=0),
+        largest=math.ceil(max(kept, default=0) * times),
         activations=_peak(kept, times),
         recomputed=_peak(again, times) if units(model) and not drawn else None,
         batch=how.batch * how.accumulate * sample,

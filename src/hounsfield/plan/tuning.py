@@ -6,7 +6,7 @@ et al., "ELECTRA", ICLR 2020, as masked autoencoders are fine-tuned (He et al., 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from importlib import import_module
 from typing import Any
 
@@ -87,21 +87,20 @@ def _add_low_rank(model: nn.Module, plan: Plan, known: Collection[str]) -> None:
         parameter.requires_grad_(True)
 
 
-def plain(weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """The weights of the network without its changes of low rank, which are added to what they change: W + SCALE * B A."""
-    if not any(DOWN in name for name in weights):
-        return weights
-    out: dict[str, Tensor] = {}
-    for name, value in weights.items():
-        if ".lora_" in name:
-            continue
-        layer = name.rpartition(BASE)[0]
-        if name.endswith(f"{BASE}weight") and layer + DOWN in weights:
-            down, up = (weights[layer + part].float() for part in (DOWN, UP))
-            change = torch.einsum("or,ri...->oi...", up.flatten(1), down)
-            value = (value.float() + SCALE * change).to(value.dtype)
-        out[name.replace(BASE, ".")] = value
-    return out
+def plain(weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """The weights of the network, one by one, without its changes of low rank, which are added to what they change:
+    W + SCALE * B A. Of each layer W comes first and B last, as peft has them."""
+    held: dict[str, Tensor] = {}
+    for name, value in weights:
+        layer = name.removesuffix(UP)
+        if name.endswith((f"{BASE}weight", DOWN)):
+            held[name] = value
+        elif layer != name:
+            own, down = held.pop(f"{layer}{BASE}weight"), held.pop(f"{layer}{DOWN}")
+            change = torch.einsum("or,ri...->oi...", value.float().flatten(1), down.float())
+            yield f"{layer}.weight", (own.float() + SCALE * change).to(own.dtype)
+        else:
+            yield name.replace(BASE, "."), value
 
 
 def groups(part: nn.Module, how: Training) -> list[dict[str, Any]]:

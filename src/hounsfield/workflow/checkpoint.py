@@ -7,8 +7,6 @@ begins. They lie in a folder of their own that the index names, so that a kill l
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,11 +14,9 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from hounsfield.core.errors import InputError
-from hounsfield.io.limits import atomic
 from hounsfield.workflow.run import read_tensors, write_json, write_tensors
 from hounsfield.workflow.team import ALONE, Team, local
 
@@ -40,7 +36,7 @@ def write(folder: Path, state: Mapping[str, Any], groups: Groups, team: Team = A
     kept = f"{state['step']}-of-{team.size}"
     shared = {name: local(value) for name, value in tensors.items() if _lies_on_several(value)}
     alone = {name: value for name, value in tensors.items() if name not in shared}
-    _write_part(folder / kept / f"{team.rank}.safetensors", {**shared, **alone} if team.leads else shared)
+    write_tensors(folder / kept / f"{team.rank}.safetensors", {**shared, **alone} if team.leads else shared)
     team.wait()
     if team.leads:
         index = {
@@ -156,18 +152,6 @@ def _read_whole(path: Path) -> tuple[dict[str, Any], Groups] | None:
         group, name = key.split("/", 1)
         groups.setdefault(group, {})[name] = value
     return json.loads(about), groups
-
-
-def _write_part(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """As `write_tensors`, straight from where the tensors lie: a copy would take as much as sharding saves."""
-    with atomic(path) as beside:
-        try:
-            save_file({name: value.detach().contiguous() for name, value in tensors.items()}, beside)
-        except SafetensorError as error:
-            number = re.search(r"os error (\d+)", str(error))
-            raise OSError(int(number[1]) if number else 0, str(error)) from error
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
 
 
 def _forget(folder: Path, kept: str = "") -> None:

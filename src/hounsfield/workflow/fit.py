@@ -169,7 +169,7 @@ def one_cycle(progress: float, how: Training) -> float:
     return how.lr * (0.001 + 0.999 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
 
 
-Watch = Callable[[Mapping[str, Tensor]], float]
+Watch = Callable[[Iterator[tuple[str, Tensor]]], float]
 Tell = Callable[[State, float, float | None], None]
 
 
@@ -186,9 +186,9 @@ def fit(
 ) -> State:
     """Train `model` in place to the end of the plan and write its weights, or their average; goes on from the last checkpoint.
 
-    watch: the headline figure of these weights on a few validation cases, or None. tell: called after every step with
-    (state, loss, figure), the loss being the sum over the players. team: the processes that train together, each with its own
-    part of every batch (`loader`); the one that leads decides by its clock and writes.
+    watch: the headline figure of these weights, given one by one, on a few validation cases, or None. tell: called after every
+    step with (state, loss, figure), the loss being the sum over the players. team: the processes that train together, each with
+    its own part of every batch (`loader`); the one that leads decides by its clock and writes.
     Raises DivergedError NAN_LOSS or COLLAPSED (the last checkpoint of a step within all bounds stays), RunInterruptedError
     after Ctrl-C, which waits for the end of the step; a second one does not.
     """
@@ -228,6 +228,7 @@ def fit(
                 if look:
                     weights = plain(team.whole(average.kept))
                     value = watch(weights) if watch is not None else None
+                    dict(weights)  # of several processes all put together what one looks at
                     watched = time.monotonic()
                     clock.skip()
                 line = {
@@ -258,9 +259,10 @@ def fit(
                 fix="continue with --resume",
             ) from None
     _save(member, state, stepper, average)
-    weights = plain(team.whole(average.kept))
+    stepper.optimisers.clear()  # the weights as a whole have the room of their moments
+    whole_weights = dict(plain(team.whole(average.kept)))
     if team.leads:
-        write_tensors(member.weights, weights)
+        write_tensors(member.weights, whole_weights)
     team.wait()
     return state
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -111,6 +112,18 @@ def own_device(name: str, place: Place | None) -> torch.device:
     if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, cores() // place.here))
     return device
+
+
+@contextmanager
+def threads_of(device: torch.device, here: int) -> Iterator[None]:
+    """In the block a CPU works with the threads of one of so many processes on this machine."""
+    before = torch.get_num_threads()
+    if device.type == "cpu" and here > 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, cores() // here))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def check_devices(device: torch.device, count: int) -> None:

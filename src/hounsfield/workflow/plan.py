@@ -1,12 +1,12 @@
-"""From an audited dataset to a plan: measured, decided, prepared, settled in the time; and the command that prints it."""
+"""From an audited dataset to a plan: measured, decided, prepared, settled in the time."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -19,35 +19,28 @@ from hounsfield.data.loader import Loader
 from hounsfield.data.split import Split
 from hounsfield.models.parts.adopt import Adopted
 from hounsfield.plan import memory
-from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, keep_freed_memory, measure, settle, sizes, usual_precision
-from hounsfield.plan.devices import Spread, divided, shardable
+from hounsfield.plan.budget import CHOSEN, Budget, Room, Settled, settle, sizes, usual_precision
+from hounsfield.plan.devices import Spread, divided, enough, shardable
 from hounsfield.plan.fingerprint import fingerprint
-from hounsfield.plan.memory import GIB, Memory
 from hounsfield.plan.rules import check, decide
-from hounsfield.plan.sizes import parameters, sized
-from hounsfield.plan.trace import flops
+from hounsfield.plan.sizes import sized
 from hounsfield.tasks import TASKS
 from hounsfield.workflow import init
-from hounsfield.workflow.console import SILENT, Console, first_few
+from hounsfield.workflow.console import Console, first_few
 from hounsfield.workflow.costs import seconds_a_case
-from hounsfield.workflow.device import choose_device, memory_guard
+from hounsfield.workflow.device import memory_guard
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.prepare import grid_spacing, prepare_all
-from hounsfield.workflow.ready import DEFAULTS, Options, Ready, open_ready, task_of
-from hounsfield.workflow.run import build, read_plan, write_text
+from hounsfield.workflow.ready import Options, Ready, task_of
+from hounsfield.workflow.run import build, read_plan
 from hounsfield.workflow.sets import learning
 from hounsfield.workflow.stages import Stages
-from hounsfield.workflow.tables import decisions
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
 
 EVALUATION_MARGIN = 1.3  # of the measured time a case, kept for the evaluation
 PICTURED_CASES = 5  # that the report predicts anew
 REPORT_SECONDS = 6.0  # kept for intervals, pictures and the report, which took 2 to 3 on two cores
 SETS_SECONDS = 10.0  # kept for what compares sets of images
 DEFAULT_BUDGET = "10m"
-FORECAST = 10.0  # seconds above which one step alone is timed, where the time decides nothing
 
 
 @dataclass(frozen=True)
@@ -69,67 +62,6 @@ class Planned:
     def loader(self, plan: Plan, split: Split, rank: int = 0, ranks: int = 1) -> Loader:
         """Batches of the training part of `split`, or one of so many shares of them."""
         return Loader({name: self.entries[name] for name in split.train}, plan, self.spacing, rank, ranks)
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A plan, and what obeying it takes. parameters: of one network. flops: operations of one training step, two for a product
-    and its sum. step: seconds of it, as measured. seconds: wall-clock time by stage, in order, `train` of all members together,
-    None where nothing was measured. memory: predicted, on `device`."""
-
-    plan: Plan
-    parameters: int
-    flops: int
-    step: float
-    seconds: Mapping[str, float | None]
-    memory: Memory
-    device: str
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": 1,
-            "plan": self.plan.model_dump(mode="json", by_alias=True),
-            "parameters": self.parameters,
-            "flops_per_step": self.flops,
-            "seconds_per_step": self.step,
-            "seconds": dict(self.seconds),
-            "memory_bytes": self.memory.total,
-            "memory": asdict(self.memory),
-            "device": self.device,
-        }
-
-
-def propose(
-    data: str | Path, options: Options = DEFAULTS, *, console: Console = SILENT, started: float | None = None
-) -> Proposal:
-    """The plan that `train` would obey; nothing is written but the caches. Raises what `train` raises before its first step."""
-    keep_freed_memory()
-    options, budget = settled_options(options)
-    stages = Stages(time.monotonic() if started is None else started, budget.seconds if budget else None)
-    device = choose_device(options.device)
-    source = init.read(init.asked(options))
-    with stages.stage("read"):
-        ready = open_ready(data, options, console)
-    planned = make_plan(ready, options, budget, device, stages, console, source)
-    settled = planned.settled
-    found, step = settled.plan, settled.step
-    if step is None:  # a number of steps was asked for, of which a few say how long they take
-        with stages.stage("measure"), memory_guard("training", smaller_batch(found)):
-            step = measure(found, planned.loader(found, ready.split.of_fold(0)), device, FORECAST).seconds
-    seconds: dict[str, float | None] = {str(row["name"]): round(row["end"] - row["start"], 1) for row in stages.rows}
-    seconds["train"] = round(step * found.training.steps * found.members.count, 1)
-    seconds["evaluate and report"] = round(settled.kept, 1) if settled.kept else None
-    taken = memory.predict(found, device.type)
-    return Proposal(found, parameters(found), flops(found), step, seconds, taken, device.type)
-
-
-def save(proposal: Proposal, path: Path, *, overwrite: bool = False) -> None:
-    """The plan as a file for `train --plan`. Raises InputError OUTPUT_EXISTS."""
-    if path.exists() and not overwrite:
-        raise InputError(
-            "OUTPUT_EXISTS", path, found="a file of this name", expected="none", fix="choose another name, or --overwrite"
-        )
-    write_text(path, proposal.plan.to_json())
 
 
 def settled_options(options: Options) -> tuple[Options, Budget | None]:
@@ -177,9 +109,11 @@ def make_plan(
     stages: Stages,
     console: Console,
     source: init.Source | None = None,
+    elsewhere: int | None = None,
 ) -> Planned:
     """Fingerprint, rules, prepared cases, and what the budget decides. source: weights to begin with; raises InputError
-    BAD_WEIGHTS where too few of them fit."""
+    BAD_WEIGHTS where too few of them fit. elsewhere: bytes of `device` where that is none of this machine, on which no step can
+    be timed."""
     train_part = ready.dataset.select(ready.split.train)
     facts = fingerprint(train_part, ready.audit.facts, ready.audit.inside)
     first = _first_plan(ready.dataset, facts, options, device, source)
@@ -190,15 +124,16 @@ def make_plan(
     count, spread = options.processes, Spread(options.processes, options.processes > 1 and options.strategy == "fsdp")
     first = divided(shardable(first) if spread.sharded else first, count)
     # The processes of one machine share its memory, but not that of accelerators.
-    room = memory.available(device) // (options.devices or 1 if device.type == "cpu" else 1)
-    memory.check(_smallest(first), device.type, room, spread.taken)
+    room = elsewhere or memory.available(device) // (options.devices or 1 if device.type == "cpu" else 1)
     if options.plan is None:
         first = divided(memory.fitted(first, device.type, room, spread.taken), count)
+    least = first if budget is None else _smallest(first)
+    memory.check(least, device.type, room, spread.taken, partial(enough, least, device.type, room))
     with stages.stage("prepare"):
-        entries = prepare_all(first, ready.part("train"), ready.audit.facts, device, console)
+        here = device if elsewhere is None else torch.device("cpu")
+        entries = prepare_all(first, ready.part("train"), ready.audit.facts, here, console)
     planned = Planned(facts, Settled(first), entries, grid_spacing(first, facts), taken)
     if budget is None:
-        memory.check(first, device.type, room, spread.taken)
         return planned
     split = ready.split.of_fold(0)
     # What is timed is timed by one process, which has all of it.
@@ -314,48 +249,3 @@ def _read_plan_for(dataset: Dataset, facts: Fingerprint, task: str, path: Path) 
         if is_wrong:
             raise InputError("BAD_PLAN", path, found=found, expected=expected, fix="use the plan of this dataset")
     return plan
-
-
-def show(proposal: Proposal) -> RenderableType:
-    """The plan for a terminal: what it takes, then every decision with its reason."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    plan = proposal.plan
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in ("key", "value", "reason"):
-        table.add_column(heading, overflow="fold")
-    for group in decisions(plan):
-        prefix = f"{group.group}." if group.group else ""
-        if group.group:
-            table.add_row(Text(group.group, style="bold"), "", Text(group.reason, style="dim"))
-        for key, value, reason in group.rows:
-            table.add_row(Text(prefix + key), Text(value), Text(reason, style="dim"))
-        if group.others:
-            table.add_row("", Text(", ".join(f"{key} {value}" for key, value in group.others), style="dim"), "")
-    networks = f"{plan.members.count} networks" if plan.members.count > 1 else "one network"
-    length = f"{plan.training.steps:,} steps of {plan.training.batch * plan.training.accumulate}"
-    said = [
-        f"{plan.task} with {plan.network}: {networks} of {proposal.parameters / 1e6:.2f} million parameters, {length}",
-        "time: " + ", ".join(f"{k} {'not measured' if v is None else f'{v:.0f} s'}" for k, v in proposal.seconds.items()),
-        f"work: {_short(proposal.flops)}FLOP a step, {proposal.step:.3g} s measured on {proposal.device}",
-        f"memory: {proposal.memory.total / GIB:.2f} GiB predicted on {proposal.device}: {_shares(proposal.memory)}",
-    ]
-    return Group(*(Text(line) for line in said), Text(), table)
-
-
-def _short(number: int) -> str:
-    """Such as "38.2 G"."""
-    for power, prefix in ((15, "P"), (12, "T"), (9, "G"), (6, "M")):
-        if number >= 10**power:
-            return f"{number / 10**power:.3g} {prefix}"
-    return f"{number:,} "
-
-
-def _shares(taken: Memory) -> str:
-    """What takes it, in GiB."""
-    parts = {"weights": taken.weights, "gradients": taken.gradients, "optimiser": taken.optimiser + taken.average}
-    parts["activations"] = taken.activations
-    rest = taken.total - sum(parts.values())
-    return ", ".join(f"{name} {count / GIB:.2f}" for name, count in {**parts, "the rest": rest}.items())

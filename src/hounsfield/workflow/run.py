@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import hounsfield
@@ -183,6 +184,16 @@ def load_weights(model: nn.Module, path: Path) -> nn.Module:
     return model
 
 
+def filled(model: nn.Module, weights: Iterable[tuple[str, Tensor]]) -> nn.Module:
+    """`model` with a copy of these weights, all of its own, which are taken one by one."""
+    own = model.state_dict()
+    for name, value in weights:
+        own.pop(name).copy_(value)
+    if own:
+        raise KeyError(next(iter(own)))
+    return model
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Raises InputError BAD_WEIGHTS (damaged, truncated), UNSAFE_FILE (a pickle or torch archive: nothing is run)."""
     try:
@@ -213,13 +224,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str] | None = None) -> None:
-    """Safetensors beside `path`, flushed to disk, then renamed over it: a kill leaves the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = save({k: v.detach().contiguous().cpu() for k, v in tensors.items()}, dict(about or {}))
-    with atomic(path) as beside, beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    """Safetensors beside `path`, flushed to disk, then renamed over it: a kill leaves the old file or the new one. Written
+    straight from where the tensors lie: a copy of a checkpoint would take more memory than the network."""
+    with atomic(path) as beside:
+        try:
+            save_file({k: v.detach().contiguous() for k, v in tensors.items()}, beside, dict(about or {}))
+        except SafetensorError as error:
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else 0, str(error)) from error
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from hounsfield.core.errors import InputError
+from hounsfield.plan.devices import UNIT
 from hounsfield.tasks import Row
 from hounsfield.workflow.place import Place, options_of, own_device
 from hounsfield.workflow.ready import Options
@@ -29,7 +30,6 @@ from hounsfield.workflow.vigil import Vigil, meet
 PACKAGE = "lightning_fabric"
 # Longer than any process waits for another that lives: those that do not are found otherwise (`vigil`).
 NEVER = timedelta(days=7)
-UNIT = 1 / 16  # of the weights: what is gathered at once is no larger where the network can be divided so
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 RUNNING, BATCHES = ("running_mean", "running_var"), "num_batches_tracked"
 
@@ -176,13 +176,12 @@ class Several(Team):
         torch.distributed.broadcast(told, 0)
         return [float(value) for value in told.tolist()]
 
-    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        found = {}
+    def whole(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         for name, value in tensors.items():
-            one = value.full_tensor() if hasattr(value, "full_tensor") else value
             if self.leads:
-                found[name] = one
-        return found
+                yield name, _put_together(value)
+            else:
+                _put_together(value)
 
     def gathered(self, rows: Sequence[Row]) -> list[Row]:
         mine = torch.frombuffer(bytearray(json.dumps([dict(row) for row in rows]).encode()), dtype=torch.uint8)
@@ -196,6 +195,11 @@ class Several(Team):
         shares = [json.loads(part[: int(size)].cpu().numpy().tobytes()) for part, size in zip(every, sizes, strict=True)]
         count = sum(map(len, shares))
         return [shares[k % self.size][k // self.size] for k in range(count)]
+
+
+def _put_together(value: Tensor) -> Tensor:
+    whole: Tensor = value.full_tensor() if hasattr(value, "full_tensor") else value
+    return whole
 
 
 class _Player(nn.Module):

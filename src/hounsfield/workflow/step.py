@@ -67,6 +67,7 @@ class Stepper:
             if not math.isfinite(losses[player] + norm):
                 return losses if not math.isfinite(losses[player]) else {**losses, player: math.nan}
             self.optimisers[player].step()
+            self.optimisers[player].zero_grad(set_to_none=True)  # what is done between steps has their room
         return losses
 
     def _backward(self, player: str, loss_fn: Callable[[], Tensor], parts: int, last: bool) -> float:

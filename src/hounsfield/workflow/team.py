@@ -64,9 +64,10 @@ class Team:
         """Until every process is here."""
         self.mean([0.0])
 
-    def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors with the rows of all processes; {} where this one does not lead."""
-        return dict(tensors)
+    def whole(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """The tensors with the rows of all processes, put together one by one for the process that leads; the others get none,
+        and have to ask for all of them too."""
+        yield from tensors.items()
 
     def mine(self, items: Sequence[Any]) -> Sequence[Any]:
         """Those of the items that are this process's part of the work: none is another's, too."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from hounsfield.core.boxes import Boxes
 from hounsfield.core.errors import InputError
 from hounsfield.core.plan import Plan
 from hounsfield.core.sample import Sample
-from hounsfield.plan.budget import WATCHED, Budget, Settled, keep_freed_memory, placed
+from hounsfield.plan.budget import WATCHED, Budget, Settled, give_back_freed_memory, keep_freed_memory, placed
 from hounsfield.plan.devices import divided, shardable
+from hounsfield.plan.sizes import parameters
 from hounsfield.tasks import TASKS
 from hounsfield.workflow import init
 from hounsfield.workflow.console import SILENT, Console, first_few
@@ -42,7 +43,7 @@ from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.prepare import grid_spacing, prepare_all
 from hounsfield.workflow.ready import DEFAULTS, Options, Ready, audited, open_ready
 from hounsfield.workflow.report import report
-from hounsfield.workflow.run import Run, build, environment, refuse_existing, write_text
+from hounsfield.workflow.run import Run, build, environment, filled, refuse_existing, write_text
 from hounsfield.workflow.sets import Beside
 from hounsfield.workflow.several import together
 from hounsfield.workflow.stages import Stages
@@ -78,8 +79,7 @@ def train(
     if place is None and options.processes > 1:
         return launch(data, out, options, {"overwrite": overwrite, "resume": resume, "started": started}, console)
     with together(place, options) as (team, options, device):
-        if not team.sharded:  # what is gathered and freed in turn would stay in pieces
-            keep_freed_memory()
+        give_back_freed_memory() if team.sharded else keep_freed_memory()
         if not team.leads:
             return _follow(Path(out), device, started, team)
         if resume and (Path(out) / "plan.json").exists():
@@ -202,7 +202,7 @@ class _Work:
         team.same(lambda: _sight(self.run, self.ready))
         smaller = smaller_batch(plan) + (" or --strategy fsdp" if team.size > 1 and not team.sharded else "")
         with memory_guard("training", smaller):
-            weights = sum(p.numel() for p in build(plan).parameters())
+            weights = parameters(plan)
             networks = f"{plan.members.count} networks of " if plan.members.count > 1 else ""
             where = f"{team.size} {self.device.type} devices" if team.size > 1 else f"{self.device}"
             self.console.say(
@@ -339,9 +339,8 @@ def _watcher(plan: Plan, samples: Sequence[Sample], clock: Clock, device: torch.
     if not samples:
         return None
 
-    def watch(weights: Mapping[str, Tensor]) -> float:
-        watched = network()  # made when it is needed: memory is worth more in the steps between
-        watched.load_state_dict(dict(weights))
+    def watch(weights: Iterator[tuple[str, Tensor]]) -> float:
+        watched = filled(network(), weights)  # made when it is needed: memory is worth more in the steps between
         evaluation = measure(Predictor.of(plan, [watched]), samples, "val", "watching", SILENT)
         return evaluation.metrics[evaluation.headline].value
 
