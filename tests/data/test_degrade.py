@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
@@ -127,6 +127,7 @@ def test_plans_keep_one_strength_or_two() -> None:
 
 
 @settings(max_examples=25)
+@example((12, 20, 16), 0.5851742154905072, 248)  # two voxels are equally near
 @given(st.sampled_from([(40, 50), (12, 20, 16)]), st.floats(0.02, 0.9), st.integers(0, 1000))
 def test_holes_cover_their_share(shape: tuple[int, ...], share: float, seed: int) -> None:
     strokes = make_holes(3, shape, Holes(share=share), seeded(seed))

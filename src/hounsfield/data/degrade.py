@@ -137,8 +137,9 @@ def make_holes(batch: int, shape: Sequence[int], how: Holes, draw: Draw = None, 
         far += _smooth(batch, shape, how.bend, draw, device).square()
     voxels = math.prod(shape)
     count = max(1, round(how.share * voxels))
-    nearest = far.flatten(1).kthvalue(count, dim=1).values
-    return (far <= nearest.reshape(-1, *[1] * len(shape)))[:, None]
+    nearest = far.flatten(1).topk(count, dim=1, largest=False).indices  # exactly so many, also of equal ones
+    hole = torch.zeros((batch, voxels), dtype=torch.bool, device=device).scatter_(1, nearest, True)
+    return hole.reshape(batch, 1, *shape)
 
 
 def fill(x: Tensor, hole: Tensor) -> Tensor:
