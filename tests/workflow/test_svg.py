@@ -65,7 +65,8 @@ def test_numbers_along_a_logarithmic_axis_are_few_and_inside(low: float, times: 
 
 
 def test_numbers_along_a_logarithmic_axis_as_people_write_them() -> None:
-    assert [text for _, text in log_ticks(9, 600)] == ["10", "20", "50", "100", "200", "500"]
+    assert [text for _, text in log_ticks(9, 600)] == ["10", "30", "100", "300"]
+    assert [text for _, text in log_ticks(9, 300)] == ["10", "20", "50", "100", "200"]
     assert [text for _, text in log_ticks(0.08, 0.6)] == ["0.1", "0.2", "0.5"]
     assert [text for _, text in log_ticks(0.002, 3)] == ["0.01", "0.1", "1"]
     assert [text for _, text in log_ticks(0.11, 0.19)] == ["0.12", "0.14", "0.16", "0.18"]

@@ -111,14 +111,15 @@ def ticks(low: float, high: float, most: int = TICKS) -> list[tuple[float, str]]
 
 
 def log_ticks(low: float, high: float) -> list[tuple[float, str]]:
-    """As `ticks`, for a logarithmic axis from above 0: 1, 2 and 5 times powers of ten, over a wide range powers of ten alone,
-    over a narrow one the round numbers of `ticks`."""
+    """As `ticks`, for a logarithmic axis from above 0: 1, 2 and 5 times powers of ten, over a wide range 1 and 3 times or
+    powers alone, over a narrow one the round numbers of `ticks`."""
     powers = [10.0**k for k in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)]
-    values = [f * power for power in powers for f in (1, 2, 5) if low <= f * power <= high]
+    values: list[float] = []
+    for factors in ((1, 2, 5), (1, 3), (1,)):
+        if not values or len(values) > TICKS:
+            values = [f * power for power in powers for f in factors if low <= f * power <= high]
     if len(values) < 3:
         return [(value, text) for value, text in ticks(low, high) if value > 0]
-    if len(values) > TICKS + 2:
-        values = [power for power in powers if low <= power <= high]
     return [(v, f"{v:,.{max(0, -math.floor(math.log10(v) + 1e-9))}f}") for v in values]
 
 

@@ -388,4 +388,4 @@ def _record(ready: Ready, options: Options) -> dict[str, Any]:
 def _headline(evaluation: Evaluation) -> str:
     interval = evaluation.metrics[evaluation.headline]
     note = f" ({interval.note})" if interval.note else ""
-    return f"{evaluation.part}: {evaluation.headline} {interval.text()} on {interval.n} cases{note}"
+    return f"{evaluation.part}: {evaluation.headline} {interval.text()} on {interval.n} case{'s' * (interval.n != 1)}{note}"
