@@ -30,10 +30,10 @@ from hounsfield.plan.sizes import parameters
 from hounsfield.tasks import TASKS
 from hounsfield.workflow import fit as training
 from hounsfield.workflow.evaluate import evaluate
-from hounsfield.workflow.place import Place
+from hounsfield.workflow.processes.place import Place
+from hounsfield.workflow.processes.several import together
 from hounsfield.workflow.ready import Options
 from hounsfield.workflow.run import Run, build
-from hounsfield.workflow.several import together
 from hounsfield.workflow.train import train
 
 STRATEGIES = ("ddp", "fsdp")

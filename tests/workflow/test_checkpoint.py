@@ -16,7 +16,7 @@ from torch import Tensor
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.workflow import checkpoint, run
 from hounsfield.workflow.checkpoint import INDEX, WHOLE, fill, like, read, write
-from hounsfield.workflow.team import Team
+from hounsfield.workflow.processes.team import Team
 
 GROUPS = {
     "model": {"weight": torch.arange(15.0).reshape(5, 3), "bias": torch.arange(1.0), "count": torch.tensor(7)},

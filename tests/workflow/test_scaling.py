@@ -11,10 +11,10 @@ import pytest
 
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.data.phantoms import write_dataset
+from hounsfield.workflow.ladders.study import Study
 from hounsfield.workflow.ready import Options
 from hounsfield.workflow.run import Run
 from hounsfield.workflow.scaling import scaling
-from hounsfield.workflow.study import Study
 
 STEPS = Options(budget="3steps", device="cpu")
 

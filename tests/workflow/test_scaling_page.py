@@ -7,11 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.workflow.trainings import parts, sizes, told
+from tests.workflow.ladders.trainings import parts, sizes, told
 
 from hounsfield.metrics.laws import Estimate, Law
+from hounsfield.workflow.ladders.study import Study
 from hounsfield.workflow.scaling_page import write_page
-from hounsfield.workflow.study import Study
 
 Page = Callable[[Study], str]
 

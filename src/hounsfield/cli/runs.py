@@ -92,7 +92,7 @@ def pretrain(
 
 def _train(data: Path, out: Path, options: Options, overwrite: bool, resume: bool) -> None:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # or each of several processes warns of what is meant so
-    from hounsfield.workflow.place import leads
+    from hounsfield.workflow.processes.place import leads
     from hounsfield.workflow.train import train as work
 
     run = work(data, out, options, overwrite=overwrite, resume=resume, console=console(), started=STARTED)
@@ -111,9 +111,9 @@ def scaling(
     as_json: Json = False,
 ) -> None:
     """Say what more labelled data would bring, and which size of network suits a budget: a ladder of small trainings."""
+    from hounsfield.workflow.ladders.study import show
     from hounsfield.workflow.scaling import PAGE
     from hounsfield.workflow.scaling import scaling as work
-    from hounsfield.workflow.study import show
 
     found = work(data, out, options, overwrite=overwrite, resume=resume, console=console(), started=STARTED)
     if as_json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from hounsfield.workflow.team import local
+from hounsfield.workflow.processes.team import local
 
 
 class Average:

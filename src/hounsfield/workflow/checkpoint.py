@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from hounsfield.core.errors import InputError
+from hounsfield.workflow.processes.team import ALONE, Team, local
 from hounsfield.workflow.run import read_tensors, write_json, write_tensors
-from hounsfield.workflow.team import ALONE, Team, local
 
 WHOLE, INDEX = "checkpoint.safetensors", "checkpoint.json"
 

@@ -24,9 +24,9 @@ from hounsfield.workflow.console import SILENT, Console, first_few, track
 from hounsfield.workflow.device import choose_device
 from hounsfield.workflow.generate import save_picture
 from hounsfield.workflow.predict import Predictor, cases_of
+from hounsfield.workflow.processes.team import ALONE, Team
 from hounsfield.workflow.run import Run, as_planned, read_json, write_json
 from hounsfield.workflow.sets import Beside, beside_of, measure_sets, trained
-from hounsfield.workflow.team import ALONE, Team
 from hounsfield.workflow.usefulness import Downstream, Likeness, More, taught
 
 SHOWN = {  # by the pictures of a generator, as their files say

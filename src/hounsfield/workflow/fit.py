@@ -28,9 +28,9 @@ from hounsfield.workflow import checkpoint
 from hounsfield.workflow.average import Average
 from hounsfield.workflow.checkpoint import Groups
 from hounsfield.workflow.contest import Contest
+from hounsfield.workflow.processes.team import ALONE, Team
 from hounsfield.workflow.run import write_json, write_tensors, write_text
 from hounsfield.workflow.step import Stepper
-from hounsfield.workflow.team import ALONE, Team
 
 SAVE_SHARE = 0.01  # of the time that may go into checkpoints, and
 SAVE_EVERY = 2.0  # seconds that at least lie between them

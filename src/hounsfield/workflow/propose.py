@@ -23,8 +23,8 @@ from hounsfield.plan.trace import flops
 from hounsfield.workflow import init
 from hounsfield.workflow.console import SILENT, Console
 from hounsfield.workflow.device import choose_device, memory_guard
-from hounsfield.workflow.place import options_of, threads_of
 from hounsfield.workflow.plan import make_plan, settled_options, smaller_batch
+from hounsfield.workflow.processes.place import options_of, threads_of
 from hounsfield.workflow.ready import DEFAULTS, Options, open_ready
 from hounsfield.workflow.run import write_text
 from hounsfield.workflow.stages import Stages

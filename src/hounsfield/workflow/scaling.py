@@ -14,16 +14,26 @@ from hounsfield.plan.budget import Budget, keep_freed_memory
 from hounsfield.plan.sizes import parameters, sized
 from hounsfield.tasks import TASKS
 from hounsfield.workflow import init
-from hounsfield.workflow.conclusions import steps_of, study
 from hounsfield.workflow.console import SILENT, Console
 from hounsfield.workflow.device import choose_device
-from hounsfield.workflow.ladder import AGAIN, ANALYSIS, Ladder, Rung, every_rung, in_time, measured_sizes, part_of, pinned
+from hounsfield.workflow.ladders.conclusions import steps_of, study
+from hounsfield.workflow.ladders.ladder import (
+    AGAIN,
+    ANALYSIS,
+    Ladder,
+    Rung,
+    every_rung,
+    in_time,
+    measured_sizes,
+    part_of,
+    pinned,
+)
+from hounsfield.workflow.ladders.study import Study
 from hounsfield.workflow.plan import make_plan, settled_options
 from hounsfield.workflow.ready import DEFAULTS, Options, Ready, open_ready
 from hounsfield.workflow.run import Run, read_json, write_json
 from hounsfield.workflow.scaling_page import write_page
 from hounsfield.workflow.stages import Stages
-from hounsfield.workflow.study import Study
 from hounsfield.workflow.train import train, train_ready
 
 BUDGET = "30m"

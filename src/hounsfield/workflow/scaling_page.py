@@ -12,9 +12,9 @@ import numpy as np
 import hounsfield
 from hounsfield.workflow.charts import Chart
 from hounsfield.workflow.cover import millions
+from hounsfield.workflow.ladders.study import MORE, Study, Training
 from hounsfield.workflow.page import render
 from hounsfield.workflow.run import write_text
-from hounsfield.workflow.study import MORE, Study, Training
 from hounsfield.workflow.svg import Axes, chart
 from hounsfield.workflow.tables import title
 

@@ -14,7 +14,7 @@ from hounsfield.data.loader import Batch, Loader
 from hounsfield.plan.budget import fused
 from hounsfield.plan.tuning import groups, set_rate
 from hounsfield.tasks import Solver
-from hounsfield.workflow.team import Team
+from hounsfield.workflow.processes.team import Team
 
 # Between the seeds of two parts of a step, and of two turns of a part: more than any training has steps.
 PARTS_APART, TURNS_APART = 15_485_863, 179_424_673

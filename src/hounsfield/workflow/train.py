@@ -27,8 +27,6 @@ from hounsfield.workflow.costs import evenly, fitting, seconds_a_case
 from hounsfield.workflow.device import memory_guard
 from hounsfield.workflow.evaluate import Evaluation, measure, measure_folds
 from hounsfield.workflow.fit import WATCHES, Clock, Member, State, Watch, fit
-from hounsfield.workflow.launch import launch
-from hounsfield.workflow.place import Place, options_of
 from hounsfield.workflow.plan import (
     DEFAULT_BUDGET,
     PICTURED_CASES,
@@ -41,13 +39,15 @@ from hounsfield.workflow.plan import (
 )
 from hounsfield.workflow.predict import Predictor
 from hounsfield.workflow.prepare import grid_spacing, prepare_all
+from hounsfield.workflow.processes.launch import launch
+from hounsfield.workflow.processes.place import Place, options_of
+from hounsfield.workflow.processes.several import together
+from hounsfield.workflow.processes.team import ALONE, Team
 from hounsfield.workflow.ready import DEFAULTS, Options, Ready, audited, open_ready
 from hounsfield.workflow.report import report
 from hounsfield.workflow.run import Run, build, environment, filled, refuse_existing, write_text
 from hounsfield.workflow.sets import Beside
-from hounsfield.workflow.several import together
 from hounsfield.workflow.stages import Stages
-from hounsfield.workflow.team import ALONE, Team
 
 APART = 1000  # between the seeds of members, so that runs of neighbouring seeds share none
 WATCHED_CASES = 8  # validation cases that are looked at during training

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from hounsfield.metrics.laws import Estimate, Law
-from hounsfield.workflow.conclusions import conclude
-from hounsfield.workflow.ladder import Ladder, Size
-from hounsfield.workflow.study import About, Study, Training
+from hounsfield.workflow.ladders.conclusions import conclude
+from hounsfield.workflow.ladders.ladder import Ladder, Size
+from hounsfield.workflow.ladders.study import About, Study, Training
 
 ABOUT = About("scans", "segmentation", "dense", "dice", "patients", "unet", (40, 40), 40)
 LADDER = Ladder(180.0, None, ("whole",), (Size("base", 25_100_000, 1.9, 2210.0),))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hounsfield.core.errors import InputError, ResourceError
-from hounsfield.workflow.vigil import BEAT, LOST, PATIENCE, Failure, lost
+from hounsfield.workflow.processes.vigil import BEAT, LOST, PATIENCE, Failure, lost
 
 ROOT = Path(__file__).parents[2]
 Pairs = Mapping[str, Mapping[str, list[Any]]]
@@ -28,7 +28,7 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Pairs:
         pytest.skip("processes are forked here")
     folder = tmp_path_factory.mktemp("pairs")
     path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    command = [sys.executable, "-m", "tests.workflow.pairs", str(folder)]
+    command = [sys.executable, "-m", "tests.workflow.processes.pairs", str(folder)]
     subprocess.run(
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": path, "TORCH_CPP_LOG_LEVEL": "ERROR"}, check=True, timeout=90
     )

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.workflow.pairs import free_port
+from tests.workflow.processes.pairs import free_port
 
 from hounsfield.core.errors import InputError, ResourceError, RunInterruptedError
 from hounsfield.io.formats import Choices
-from hounsfield.workflow import launch as module
 from hounsfield.workflow.console import SILENT
-from hounsfield.workflow.launch import launch
-from hounsfield.workflow.place import Place, cores
+from hounsfield.workflow.processes import launch as module
+from hounsfield.workflow.processes.launch import launch
+from hounsfield.workflow.processes.place import Place, cores
 from hounsfield.workflow.ready import Options
 
 HOW = {"overwrite": False, "resume": False, "started": 0.0}

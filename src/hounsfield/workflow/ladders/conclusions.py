@@ -14,9 +14,9 @@ from hounsfield.plan.sizes import parameters
 from hounsfield.tasks import TASKS
 from hounsfield.workflow.charts import read_log
 from hounsfield.workflow.evaluate import Evaluation, stored
-from hounsfield.workflow.ladder import AGAIN, Ladder, Rung
+from hounsfield.workflow.ladders.ladder import AGAIN, Ladder, Rung
+from hounsfield.workflow.ladders.study import MORE, About, Check, More, Study, Training
 from hounsfield.workflow.run import Run
-from hounsfield.workflow.study import MORE, About, Check, More, Study, Training
 from hounsfield.workflow.tables import title
 
 FLOORED: Final = 5  # numbers of cases from which on a floor of the error can be told from a small exponent

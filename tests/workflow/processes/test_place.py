@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hounsfield.core.errors import InputError
-from hounsfield.workflow import place as module
-from hounsfield.workflow.place import Place, check_devices, cores, first_node, options_of, own_device
+from hounsfield.workflow.processes import place as module
+from hounsfield.workflow.processes.place import Place, check_devices, cores, first_node, options_of, own_device
 from hounsfield.workflow.ready import Options
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from hounsfield.metrics.bootstrap import FEW_PATIENTS
 from hounsfield.metrics.laws import Estimate, Fitted, Floats, Noise
 from hounsfield.plan.budget import ENOUGH
 from hounsfield.workflow.cover import millions
-from hounsfield.workflow.ladder import AGAIN, Ladder
+from hounsfield.workflow.ladders.ladder import AGAIN, Ladder
 from hounsfield.workflow.tables import title
 from hounsfield.workflow.timeline import seconds_text
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from tests.workflow.trainings import PARTS, parts, sizes, told, training
+from tests.workflow.ladders.trainings import PARTS, parts, sizes, told, training
 
 from hounsfield.metrics.laws import Estimate, Law
 

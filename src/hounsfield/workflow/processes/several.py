@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from hounsfield.core.errors import InputError
 from hounsfield.plan.devices import UNIT
 from hounsfield.tasks import Row
-from hounsfield.workflow.place import Place, options_of, own_device
+from hounsfield.workflow.processes.place import Place, options_of, own_device
+from hounsfield.workflow.processes.team import ALONE, Team, Turn
+from hounsfield.workflow.processes.vigil import Vigil, meet
 from hounsfield.workflow.ready import Options
-from hounsfield.workflow.team import ALONE, Team, Turn
-from hounsfield.workflow.vigil import Vigil, meet
 
 PACKAGE = "lightning_fabric"
 # Longer than any process waits for another that lives: those that do not are found otherwise (`vigil`).

@@ -1,4 +1,4 @@
-"""Pairs of processes of which one fails, for test_vigil.py: `python -m tests.workflow.pairs FOLDER`.
+"""Pairs of processes of which one fails, for test_vigil.py: `python -m tests.workflow.processes.pairs FOLDER`.
 
 Every pair meets in a store that its rank 0 keeps, as under srun. What each says and how it ends is written to `pairs.json`.
 """
@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from hounsfield.core.errors import DivergedError, HounsfieldError, InputError, ResourceError
-from hounsfield.workflow import vigil as module
-from hounsfield.workflow.place import Place
-from hounsfield.workflow.vigil import Vigil
+from hounsfield.workflow.processes import vigil as module
+from hounsfield.workflow.processes.place import Place
+from hounsfield.workflow.processes.vigil import Vigil
 
 
 def kill() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
-from tests.workflow.trainings import ABOUT, PARTS, parts, sizes, told
+from tests.workflow.ladders.trainings import ABOUT, PARTS, parts, sizes, told
 
 from hounsfield.metrics.laws import Law
 

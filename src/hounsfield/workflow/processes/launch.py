@@ -18,11 +18,11 @@ from typing import Any
 from hounsfield.core.errors import InputError, RunInterruptedError
 from hounsfield.workflow.console import Console, Silent
 from hounsfield.workflow.device import choose_device
-from hounsfield.workflow.place import OURS, Place, check_devices, cores
+from hounsfield.workflow.processes.place import OURS, Place, check_devices, cores
+from hounsfield.workflow.processes.several import check_installed
+from hounsfield.workflow.processes.vigil import lost, meet, told
 from hounsfield.workflow.ready import Options
 from hounsfield.workflow.run import Run, refuse_existing
-from hounsfield.workflow.several import check_installed
-from hounsfield.workflow.vigil import lost, meet, told
 
 ENDING = 5.0  # seconds that processes have to end after they are asked to
 MEETING = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")  # what a user says who starts the command on several machines
@@ -107,7 +107,7 @@ def _start(place: Place, asked: Mapping[str, Any]) -> subprocess.Popen[str]:
         OURS: 1,
     }
     process = subprocess.Popen(
-        [sys.executable, "-c", "from hounsfield.workflow.worker import work; work()"],
+        [sys.executable, "-c", "from hounsfield.workflow.processes.worker import work; work()"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,  # the run's path is this process's to say
         env=os.environ | {name: str(value) for name, value in settings.items()},

@@ -22,7 +22,7 @@ from importlib import import_module
 from typing import Any
 
 from hounsfield.core.errors import DivergedError, HounsfieldError, InputError, ResourceError, RunInterruptedError
-from hounsfield.workflow.place import Place
+from hounsfield.workflow.processes.place import Place
 
 BEAT = 2.0  # seconds between signs of life
 LOST = 30.0  # seconds without one after which a process counts as dead

@@ -1,4 +1,4 @@
-"""What each of two processes does for test_several.py: `python -m tests.workflow.two_ranks FOLDER`, as torchrun starts it."""
+"""What each of two processes does for test_several.py, as torchrun starts it: `python -m tests.workflow.processes.two_ranks FOLDER`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hounsfield import tasks
 from hounsfield.core.errors import InputError, RunInterruptedError
 from hounsfield.core.plan import Augment, Plan
 from hounsfield.workflow.fit import Clock, Member, State, fit
-from hounsfield.workflow.place import Place
-from hounsfield.workflow.several import Several
-from hounsfield.workflow.team import ALONE, Team
-from hounsfield.workflow.vigil import Vigil
+from hounsfield.workflow.processes.place import Place
+from hounsfield.workflow.processes.several import Several
+from hounsfield.workflow.processes.team import ALONE, Team
+from hounsfield.workflow.processes.vigil import Vigil
 
 STEPS, STOPPED = 10, 4
 # Two parts a step, or four of which each process has two; dropout, batch statistics, augmentation and averaged weights with it.

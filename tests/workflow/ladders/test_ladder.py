@@ -11,9 +11,9 @@ import torch
 from hounsfield.core.errors import InputError
 from hounsfield.data.phantoms import write_dataset
 from hounsfield.plan.budget import ENOUGH, Budget
-from hounsfield.workflow import ladder
 from hounsfield.workflow.console import SILENT
-from hounsfield.workflow.ladder import Ladder, Rung, Size, every_rung, in_time, measured_sizes, part_of, pinned
+from hounsfield.workflow.ladders import ladder
+from hounsfield.workflow.ladders.ladder import Ladder, Rung, Size, every_rung, in_time, measured_sizes, part_of, pinned
 from hounsfield.workflow.plan import make_plan
 from hounsfield.workflow.ready import Options, Ready, open_ready
 from hounsfield.workflow.run import Run

@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tests.workflow.two_ranks import PLANS, STEPS, STOPPED, adversaries, run
+from tests.workflow.processes.two_ranks import PLANS, STEPS, STOPPED, adversaries, run
 from torch import nn
 
 from hounsfield.core.errors import InputError
 from hounsfield.models import flow, unet
 from hounsfield.plan.devices import UNIT
 from hounsfield.workflow.fit import Member, read_log
-from hounsfield.workflow.several import Several, check_installed, units
+from hounsfield.workflow.processes.several import Several, check_installed, units
 
 ROOT = Path(__file__).parents[2]
 KINDS = ("ddp", "fsdp")
@@ -58,7 +58,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "TORCHELASTIC_USE_AGENT_STORE": "True",
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")]),
     }
-    command = [sys.executable, "-m", "tests.workflow.two_ranks", str(folder)]
+    command = [sys.executable, "-m", "tests.workflow.processes.two_ranks", str(folder)]
     started = [
         subprocess.Popen(
             command,
