@@ -26,7 +26,7 @@ from hounsfield.plan.devices import UNIT
 from hounsfield.workflow.fit import Member, read_log
 from hounsfield.workflow.processes.several import Several, check_installed, units
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 KINDS = ("ddp", "fsdp")
 
 

@@ -16,7 +16,7 @@ import pytest
 from hounsfield.core.errors import InputError, ResourceError
 from hounsfield.workflow.processes.vigil import BEAT, LOST, PATIENCE, Failure, lost
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Pairs = Mapping[str, Mapping[str, list[Any]]]
 GONE = "RANK_LOST rank {}: found no sign of life {}, expected all processes until the end; fix: look for memory"
 LABEL = "BAD_LABEL case 7: found a, expected b; fix: c\n"
