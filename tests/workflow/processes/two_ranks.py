@@ -1,5 +1,4 @@
-"""What each of two processes does for test_several.py, as torchrun starts it:
-`python -m tests.workflow.processes.two_ranks FOLDER`."""
+"""What each of two processes does for test_several.py: `python -m tests.workflow.processes.two_ranks FOLDER`."""
 
 from __future__ import annotations
 
