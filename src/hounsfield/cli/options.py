@@ -6,6 +6,7 @@ import functools
 import inspect
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
@@ -176,108 +177,66 @@ def reading(choices: Choices, drop_invalid: DropInvalid = False) -> Choices:
 
 
 @gathered(choices=reading)
-def training(
+def learning(
     choices: Choices,
+    seed: Seed = 0,
+    model: ModelName = None,
+    changes: Changes = None,
+    reader: Reader = None,
+    patient_regex: PatientRegex = None,
+    device: Device = "auto",
+) -> Options:
+    """What decides whatever is trained."""
+    from hounsfield.workflow.ready import Options
+
+    return Options(
+        model=model,
+        reader=reader,
+        changes=_changes(changes or []),
+        seed=seed,
+        patient_regex=patient_regex,
+        choices=choices,
+        device=device,
+    )
+
+
+@gathered(options=learning)
+def training(
+    *,
     budget: Time = None,
     size: Size = None,
-    seed: Seed = 0,
     task: TaskName = None,
-    model: ModelName = None,
     folds: Folds = 1,
     seeds: Seeds = None,
     test: Test = 0.0,
     leave_out: LeaveOut = None,
     init: Init = None,
-    changes: Changes = None,
-    reader: Reader = None,
-    patient_regex: PatientRegex = None,
-    device: Device = "auto",
+    options: Options,
 ) -> Options:
-    """What decides a training."""
-    from hounsfield.workflow.ready import Options
-
-    return Options(
-        task=task,
-        model=model,
-        reader=reader,
-        budget=budget,
-        size=size,
-        changes=_changes(changes or []),
-        seed=seed,
-        folds=folds,
-        seeds=seeds,
-        test=test,
-        leave_out=leave_out,
-        patient_regex=patient_regex,
-        choices=choices,
-        device=device,
-        init=init,
-    )
+    """What decides a training, beside a plan file."""
+    changed = replace(options, budget=budget, size=size, task=task, init=init)
+    return replace(changed, folds=folds, seeds=seeds, test=test, leave_out=leave_out)
 
 
-@gathered(choices=reading)
+@gathered(options=learning)
 def pretraining(
-    choices: Choices,
+    *,
     budget: Time = None,
     size: Size = None,
-    seed: Seed = 0,
-    model: ModelName = None,
     init: Init = None,
     leave_out: LeaveOut = None,
-    changes: Changes = None,
     skip_unreadable: SkipUnreadable = False,
-    reader: Reader = None,
-    patient_regex: PatientRegex = None,
-    device: Device = "auto",
+    options: Options,
 ) -> Options:
     """What decides a pretraining."""
-    from hounsfield.workflow.ready import Options
-
-    return Options(
-        task="pretraining",
-        model=model,
-        reader=reader,
-        budget=budget,
-        size=size,
-        changes=_changes(changes or []),
-        seed=seed,
-        leave_out=leave_out,
-        patient_regex=patient_regex,
-        choices=choices,
-        device=device,
-        init=init,
-        skip_unreadable=skip_unreadable,
-    )
+    changed = replace(options, task="pretraining", budget=budget, size=size, init=init)
+    return replace(changed, leave_out=leave_out, skip_unreadable=skip_unreadable)
 
 
-@gathered(choices=reading)
-def studying(
-    choices: Choices,
-    budget: Whole = None,
-    seed: Seed = 0,
-    task: TaskName = None,
-    model: ModelName = None,
-    test: Test = 0.0,
-    changes: Changes = None,
-    reader: Reader = None,
-    patient_regex: PatientRegex = None,
-    device: Device = "auto",
-) -> Options:
+@gathered(options=learning)
+def studying(*, budget: Whole = None, task: TaskName = None, test: Test = 0.0, options: Options) -> Options:
     """What decides a training among others, which differ in data and size."""
-    from hounsfield.workflow.ready import Options
-
-    return Options(
-        task=task,
-        model=model,
-        reader=reader,
-        budget=budget,
-        changes=_changes(changes or []),
-        seed=seed,
-        test=test,
-        patient_regex=patient_regex,
-        choices=choices,
-        device=device,
-    )
+    return replace(options, budget=budget, task=task, test=test)
 
 
 def _changes(given: list[str]) -> dict[str, Any]:
