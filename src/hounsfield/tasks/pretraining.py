@@ -29,6 +29,7 @@ from hounsfield.models.parts.masked import MaskedFeatures, MaskedMap, MaskedToke
 from hounsfield.models.parts.tokens import Encoder
 from hounsfield.tasks import RGB, Curve, Row
 from hounsfield.tasks.parts import drawing
+from hounsfield.tasks.parts.unlabelled import refuse_constant
 from hounsfield.tasks.parts.windows import Slab, slabs
 
 KIND = "masked"
@@ -60,14 +61,7 @@ def targets(dataset: Dataset) -> None:
 
 def rules(fingerprint: Fingerprint) -> core.Decision:
     """Nothing to decide. Raises InputError TOO_FEW for constant images."""
-    if fingerprint.all_constant:
-        raise InputError(
-            "TOO_FEW",
-            "images",
-            found=f"{fingerprint.cases} images, in each of which all voxels are equal",
-            expected="images that show something",
-            fix="check how they were exported",
-        )
+    refuse_constant(fingerprint)
     return core.Decision({})
 
 

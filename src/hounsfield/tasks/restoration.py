@@ -37,6 +37,7 @@ from hounsfield.tasks.parts.given import Given, beyond_range, composed, divisibl
 from hounsfield.tasks.parts.losses import structural
 from hounsfield.tasks.parts.noisy import USUAL, Noisy, noised, tell, usual
 from hounsfield.tasks.parts.pairs import acquisitions, of_both, separate
+from hounsfield.tasks.parts.unlabelled import refuse_constant
 from hounsfield.tasks.parts.windows import Slab, flips, slabs
 
 KIND = "dense"
@@ -97,14 +98,7 @@ def targets(dataset: Dataset) -> None:
 
 def rules(fingerprint: Fingerprint) -> core.Decision:
     """Noise in proportion to the values, and whether slices are thick. Raises InputError TOO_FEW for constant images."""
-    if fingerprint.all_constant:
-        raise InputError(
-            "TOO_FEW",
-            "images",
-            found=f"{fingerprint.cases} images, in each of which all voxels are equal",
-            expected="images that show something",
-            fix="check how they were exported",
-        )
+    refuse_constant(fingerprint)
     low = min(i.low for i in fingerprint.intensity)
     span = max(max(i.high for i in fingerprint.intensity) - low, 1e-6)
     sides = fingerprint.spacing_median
