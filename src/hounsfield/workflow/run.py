@@ -142,18 +142,19 @@ def read_plan(path: Path) -> Plan:
     return Plan.parse_as(values, path, task.Options, model.Options)
 
 
-def refuse_existing(root: str | Path, overwrite: bool) -> None:
-    """Raises InputError RUN_EXISTS where `root` holds anything that may not be replaced: never a folder that is no run."""
+def refuse_existing(root: str | Path, overwrite: bool, what: str = "run", mark: str = "plan.json") -> None:
+    """Raises InputError RUN_EXISTS where `root` holds anything that may not be replaced: never a folder that is none of `what`,
+    which has a file `mark`."""
     folder = Path(root)
     holds = folder.is_dir() and any(folder.iterdir())
-    is_run = (folder / "plan.json").is_file()
-    if folder.is_file() or (holds and not (overwrite and is_run)):
+    marked = (folder / mark).is_file()
+    if folder.is_file() or (holds and not (overwrite and marked)):
         raise InputError(
             "RUN_EXISTS",
             folder,
-            found="a run" if is_run else "a file" if folder.is_file() else "a folder that is not empty",
+            found=f"a {what}" if marked else "a file" if folder.is_file() else "a folder that is not empty",
             expected="a new or empty folder",
-            fix="--resume continues it, --overwrite replaces it" if is_run else "name another folder with --out",
+            fix="--resume continues it, --overwrite replaces it" if marked else "name another folder with --out",
         )
 
 

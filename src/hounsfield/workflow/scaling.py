@@ -31,7 +31,7 @@ from hounsfield.workflow.ladders.ladder import (
 from hounsfield.workflow.ladders.study import Study
 from hounsfield.workflow.plan import make_plan, settled_options
 from hounsfield.workflow.ready import DEFAULTS, Options, Ready, open_ready
-from hounsfield.workflow.run import Run, read_json, write_json
+from hounsfield.workflow.run import Run, read_json, refuse_existing, write_json
 from hounsfield.workflow.scaling_page import write_page
 from hounsfield.workflow.stages import Stages
 from hounsfield.workflow.train import train, train_ready
@@ -63,7 +63,8 @@ def scaling(
     options, budget = _settled(options)
     device = choose_device(options.device)
     folder = Path(out)
-    _refuse_existing(folder, overwrite, resume)
+    unbegun = folder.is_dir() and [path.name for path in folder.iterdir()] == [LADDER]
+    refuse_existing(folder, overwrite or resume or unbegun, "scaling study", LADDER)
     if resume and (folder / "runs" / "whole" / "plan.json").exists():
         options = replace(options, task=options.task or Run(folder / "runs" / "whole").plan.task)
     ready = open_ready(data, options, console)
@@ -112,23 +113,6 @@ def _settled(options: Options) -> tuple[Options, Budget]:
 
 def _bad(option: str, found: str, expected: str, fix: str) -> InputError:
     return InputError("BAD_OPTION", option, found=found, expected=expected, fix=fix)
-
-
-def _refuse_existing(folder: Path, overwrite: bool, resume: bool) -> None:
-    """Raises InputError RUN_EXISTS where the folder holds anything that may not be replaced."""
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    is_study = (folder / LADDER).is_file()
-    unbegun = is_study and len(list(folder.iterdir())) == 1
-    if is_study and (overwrite or resume or unbegun):
-        return
-    raise InputError(
-        "RUN_EXISTS",
-        folder,
-        found="a scaling study" if is_study else "a file" if folder.is_file() else "a folder that is not empty",
-        expected="a new or empty folder",
-        fix="--resume continues it, --overwrite replaces it" if is_study else "name another folder with --out",
-    )
 
 
 def _planned(
