@@ -76,7 +76,8 @@ def main() -> None:
         network = features.learn(spare, seed=seed)
         every = {"": real} | {name: change(real) for name, change in CHANGES.items()}
         seen = {name: features.vectors(network, images) for name, images in every.items()}
-        free = {name: features.BOUND * np.arctanh(np.clip(v / features.BOUND, -1 + 1e-9, 1 - 1e-9)) for name, v in seen.items()}
+        with torch.inference_mode():
+            free = {name: network.white(images).double().numpy() for name, images in every.items()}
         for what, values in (("bounded", seen), ("free", free)):
             sys.stdout.write(f"seed {seed}, {what}: {told(values.pop(''), values, asked.draws)}\n")
 
